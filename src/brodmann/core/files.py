@@ -44,7 +44,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         if beside.is_file():
             with beside.open("rb") as file:
                 os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         raise OutputError(
             "cannot write", path, error.strerror or error, "free some space or choose another place"

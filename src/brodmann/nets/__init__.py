@@ -1,1 +1,5 @@
+"""Architectures: plain modules without training code."""
 
+from brodmann.nets.registry import NETS
+
+__all__ = ["NETS"]

@@ -1,0 +1,12 @@
+"""Nets by name. A factory takes (in_channels, num_classes, features, strides, kernels, **options)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from brodmann.core import Registry
+
+NETS: Registry[Callable[..., Any]] = Registry(
+    "net", {"plain-unet": "brodmann.nets.unet:plain_unet"}
+)

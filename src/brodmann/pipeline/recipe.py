@@ -1,0 +1,246 @@
+"""Recipe: one experiment as YAML, validated before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brodmann.augment.base import make_augmentation
+from brodmann.core import RecipeError, nearest
+from brodmann.datasets.registry import DATASETS
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and deaf to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitSection(Section):
+    """Which samples train, validate and test."""
+
+    train: str = "train"
+    test: str = "test"
+    folds: int = Field(1, ge=1)
+    """1 trains one model on all training samples; more makes cross-validation by subject."""
+    run: list[int] | None = None
+    """The folds to train; all by default."""
+
+
+class AugmentSection(Section):
+    """Offline expansion of the training samples."""
+
+    method: str = "none"
+    factor: int = Field(1, ge=1)
+    """Images made of each training sample."""
+    options: dict[str, Any] = {}
+
+
+class NetSection(Section):
+    """The net; what is not given is planned from the data."""
+
+    kind: str = "plain-unet"
+    memory_gb: float = Field(8.0, gt=0)
+    """GPU memory that the planner may use."""
+    patch: list[int] | None = None
+    batch: int | None = Field(None, ge=1)
+    base_features: int = Field(32, ge=1)
+    max_features: int | None = None
+    convs_per_stage: int = Field(2, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainSection(Section):
+    """Optimiser and batches; see problems.learner.Schedule for the defaults' source."""
+
+    steps: int = Field(1000, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(1e-2, gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(3e-5, ge=0)
+    poly_power: float = 0.9
+    warmup_steps: int = Field(0, ge=0)
+    clip_norm: float = Field(12.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
+    checkpoint_every: int = Field(100, ge=1)
+    validate_every: int = Field(0, ge=0)
+    validate_batches: int = Field(8, ge=1)
+    log_every: int = Field(10, ge=1)
+    foreground: float = Field(0.5, ge=0, le=1)
+    """Share of each batch that is centred on a labelled pixel."""
+    normalisation: Literal["image", "dataset"] = "image"
+    workers: int = Field(0, ge=0)
+    """Processes that make batches."""
+    augmentation: dict[str, Any] = {}
+    """On the fly: `method` (default classical) and its options."""
+
+
+class PredictSection(Section):
+    """How test images are mapped."""
+
+    step: float = Field(0.5, gt=0, le=1)
+    """Distance between windows, in patches."""
+    mirror: list[int] = []
+    """Spatial axes along which predictions are mirrored and averaged."""
+    tissue: bool = False
+    """Skip what is not tissue."""
+    confidence: bool = True
+    per_fold: bool = False
+    """Also predict and score every fold's model alone."""
+
+
+class ScoreSection(Section):
+    """What is counted."""
+
+    exclude: list[str] = []
+    """Acronyms left out of the means."""
+    surface: bool = True
+    """Surface distances too."""
+    tolerance_um: float | None = None
+    """For the normalised surface Dice; two pixels by default."""
+    neighbours: int = 12
+    """How many confusions to list."""
+
+
+class Recipe(Section):
+    """One experiment: where its data come from, how it learns, how it is scored."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    notes: list[str] = []
+    """Caveats that every report of this recipe shows."""
+    seed: int = Field(0, ge=0)
+    data: dict[str, Any]
+    problem: str = "semantic"
+    split: SplitSection = SplitSection()
+    augment: AugmentSection = AugmentSection()
+    net: NetSection = NetSection()
+    train: TrainSection = TrainSection()
+    predict: PredictSection = PredictSection()
+    score: ScoreSection = ScoreSection()
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data, every default spelled out."""
+        return self.model_dump(mode="json")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("brodmann") / "recipes"
+    return sorted(
+        item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml")
+    )
+
+
+def recipe_text(recipe: str) -> tuple[str, str]:
+    """The YAML of a packaged recipe, or of a file, and what to call it in an error."""
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError("cannot read the recipe", path, error) from error
+    if recipe not in recipe_names():
+        raise RecipeError("no such recipe", found=repr(recipe), fix=nearest(recipe, recipe_names()))
+    file = resources.files("brodmann") / "recipes" / f"{recipe}.yaml"
+    return file.read_text(encoding="utf-8"), recipe
+
+
+def load_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read, change and validate a recipe.
+
+    Parameters
+    ----------
+    recipe : str
+        The name of a packaged recipe, or the path of a YAML file.
+    settings : sequence of str
+        Changes as "a.b=value"; the value is YAML.
+
+    Raises
+    ------
+    RecipeError
+        Names the key at fault and the nearest right one.
+    """
+    text, where = recipe_text(recipe)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError("this is no YAML", where, error) from error
+    if not isinstance(tree, dict):
+        raise RecipeError("a recipe is a mapping of keys to values", where, type(tree).__name__)
+    for setting in settings:
+        _set(tree, setting)
+    _check_names(tree, where)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def _set(tree: dict, setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError("a setting is written a.b=value", "--set", setting)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError("the value is no YAML", f"--set {key}", text) from error
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise RecipeError("this key holds no further keys", f"--set {key}", part)
+    tree[parts[-1]] = value
+
+
+def _check_names(tree: dict, where: str) -> None:
+    """Refuse what pydantic cannot know: data set kinds and their arguments, augmentations."""
+    data = tree.get("data")
+    if not isinstance(data, dict) or "kind" not in data:
+        raise RecipeError(
+            "a recipe needs data.kind", where, fix="known: " + ", ".join(DATASETS.names())
+        )
+    known = inspect.signature(DATASETS[data["kind"]]).parameters
+    for key in data.keys() - {"kind"}:
+        if key not in known:
+            raise RecipeError("unknown recipe key", f"{where}: data.{key}", fix=nearest(key, known))
+    missing = [
+        name
+        for name, p in known.items()
+        if p.default is inspect.Parameter.empty and p.kind is not p.VAR_KEYWORD and name not in data
+    ]
+    if missing:
+        raise RecipeError(
+            f"data kind {data['kind']!r} needs {missing}",
+            where,
+            fix=f"add --set data.{missing[0]}=...",
+        )
+    for section, key, default in (
+        ("train", "augmentation", "classical"),
+        ("augment", "options", "none"),
+    ):
+        part = tree.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key, {}), dict):
+            options = dict(part.get(key, {}))
+            method = options.pop("method", part.get("method", default))
+            make_augmentation(method, options)
+
+
+def _explain(error: ValidationError, where: str) -> RecipeError:
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    place = f"{where}: {'.'.join(path)}"
+    if first["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in path[:-1]:
+            section = section.model_fields[part].annotation
+        return RecipeError("unknown recipe key", place, fix=nearest(path[-1], section.model_fields))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return RecipeError(first["msg"].lower() + more, place, repr(first.get("input")))

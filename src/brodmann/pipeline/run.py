@@ -1,0 +1,309 @@
+"""A recipe from start to end: data, augment, train, predict, score, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brodmann.augment.base import make_augmentation
+from brodmann.core import DataError, Dataset, RecipeError
+from brodmann.core.files import make_folder, write_json, write_text
+from brodmann.datasets.folder import read_folder, write_folder
+from brodmann.datasets.registry import DATASETS
+from brodmann.datasets.splits import grouped_folds
+from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.mapping import map_image
+from brodmann.pipeline.model import Model
+from brodmann.pipeline.recipe import Recipe
+from brodmann.pipeline.stages import Stages, file_hash
+
+HEADLINES = ("mean_dice", "mean_f1", "mean_iou", "mean_precision", "mean_recall")
+Report = Callable[[str, int, int, str], None]
+"""Called as (what, done, total, note) while work goes on."""
+
+
+@dataclass
+class Run:
+    """One run of one recipe in one folder; each stage is a method."""
+
+    recipe: Recipe
+    folder: Path
+    stages: Stages
+    report: Report
+
+    def data(self) -> tuple[Dataset, str, list[str]]:
+        """The dataset, a hash of its content, and warnings about it.
+
+        Data that a program makes or cuts out are written to DIR/data as a dataset folder, to
+        be looked at and read like any other.
+        """
+        params = dict(self.recipe.data)
+        kind = params.pop("kind")
+        if kind == "folder":
+            path = Path(params["path"])
+        else:
+
+            def make(stage: Path) -> dict[str, Any]:
+                dataset = DATASETS[kind](**params)
+                self.report("data", 0, len(dataset), dataset.name)
+                write_folder(
+                    dataset, stage / "dataset", advance=self._counter("data", len(dataset))
+                )
+                return {"samples": len(dataset)}
+
+            depends = {"data": self.recipe.data, "version": versions()["brodmann"]}
+            self.stages.run("data", depends, make)
+            path = self.folder / "data" / "dataset"
+        content = file_hash(path)
+
+        def look(stage: Path) -> dict[str, Any]:
+            from brodmann.datasets.check import check
+
+            findings = check(path)
+            write_json(stage / "findings.json", [finding.to_dict() for finding in findings])
+            errors = [finding for finding in findings if finding.severity == "error"]
+            if errors:
+                first = errors[0]
+                raise DataError(
+                    first.what,
+                    first.file,
+                    first.found,
+                    f"{first.fix}; {len(errors)} faults in all: brodmann data check {path}",
+                )
+            return {"warnings": [str(finding) for finding in findings]}
+
+        outcome, _ = self.stages.run("check", {"data": content}, look)
+        return read_folder(path), content, outcome["warnings"]
+
+    def augment(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
+        """The training samples, or what offline augmentation made of them."""
+        section, split = self.recipe.augment, self.recipe.split.train
+        if section.method == "none":
+            return dataset.split(split), content
+        from brodmann.augment.expand import expand
+
+        method = make_augmentation(section.method, section.options)
+
+        def work(stage: Path) -> dict[str, Any]:
+            out = expand(
+                dataset,
+                method,
+                stage / "dataset",
+                factor=section.factor,
+                seed=self.recipe.seed,
+                split=split,
+                progress=lambda done, total: self.report("augment", done, total, section.method),
+            )
+            return {"samples": len(read_folder(out))}
+
+        depends = {"data": content, "augment": section.model_dump(), "seed": self.recipe.seed}
+        _, key = self.stages.run("augment", {**depends, "split": split}, work)
+        return read_folder(self.folder / "augment" / "dataset"), key
+
+    def folds(self, real: Dataset) -> list[tuple[int, list[str], list[str]]]:
+        """(number, training subjects, validation names) of every fold to train."""
+        split = self.recipe.split
+        train = real.split(split.train)
+        if split.folds == 1:
+            return [(0, list(train.subjects.values()), [])]
+        all_folds = grouped_folds(train, split.folds, self.recipe.seed)
+        wanted = split.run if split.run is not None else list(range(split.folds))
+        wrong = [n for n in wanted if not 0 <= n < split.folds]
+        if wrong or not wanted:
+            raise RecipeError(
+                "no such fold", "split.run", wanted, f"folds are 0 to {split.folds - 1}"
+            )
+        return [
+            (n, [real.subjects[name] for name in all_folds[n][0]], all_folds[n][1]) for n in wanted
+        ]
+
+    def train(self, real: Dataset, train: Dataset, content: str) -> tuple[Model, str, list[dict]]:
+        """One net for each fold, gathered in DIR/model."""
+        recipe = self.recipe
+        depends = {
+            "data": content,
+            "problem": recipe.problem,
+            "split": recipe.split.model_dump(),
+            "net": recipe.net.model_dump(),
+            "train": recipe.train.model_dump(exclude={"workers", "checkpoint_every"}),
+            "seed": recipe.seed,
+        }
+        folder = self.folder / "model"
+
+        def work(stage: Path) -> dict[str, Any]:
+            from brodmann.pipeline.training import train_fold
+
+            began, nets, curves, model = time.monotonic(), [], [], None
+            folds = self.folds(real)
+            for number, subjects, held in folds:
+                keep = set(subjects)
+                part = train.subset([n for n in train.names if train.subjects[n] in keep])
+                name = "train" if len(folds) == 1 else f"train fold {number}"
+                model, curve = train_fold(
+                    recipe, number, part, real.subset(held), stage / f"fold{number}",
+                    lambda done, total, note, name=name: self.report(name, done, total, note),
+                )  # fmt: skip
+                nets.extend(model.nets)
+                curves.append(curve)
+            model.nets = nets
+            model.facts = {
+                "title": recipe.title or recipe.name,
+                "data": real.name,
+                "training images": len(train),
+                "licence of the data": real.licence or "not stated",
+                "citation": real.citation or "not stated",
+                "steps": recipe.train.steps,
+                "seed": recipe.seed,
+                "brodmann": versions()["brodmann"],
+            }
+            model.save(folder)
+            return {"curves": curves, "seconds": round(time.monotonic() - began, 1)}
+
+        outcome, key = self.stages.run("train", depends, work)
+        if not (folder / "model.safetensors").exists():
+            raise DataError(
+                "the model of this run is gone", folder, fix="remove DIR/train to train anew"
+            )
+        return Model.load(folder), key, outcome["curves"]
+
+    def predict(self, model: Model, test: Dataset, key: str) -> str:
+        """Map every test sample into DIR/predict."""
+        section = self.recipe.predict
+
+        def work(stage: Path) -> dict[str, Any]:
+            began = time.monotonic()
+            members = {"": model}
+            if section.per_fold and len(model.nets) > 1:
+                for fold, net in enumerate(model.nets):
+                    members[f"fold{fold}"] = model.only(net)
+            for label, member in members.items():
+                out = make_folder(stage / label) if label else stage
+                count = self._counter(f"predict {label}".strip(), len(test))
+                for name in test.names:
+                    map_image(
+                        member,
+                        test[name].image,
+                        out / f"{name}.tif",
+                        confidence_path=out / f"{name}.confidence.tif"
+                        if section.confidence and not label
+                        else None,
+                        where=name,
+                        step=section.step,
+                        mirror=section.mirror,
+                        tissue=section.tissue,
+                    )
+                    count()
+            return {"images": len(test), "seconds": round(time.monotonic() - began, 1)}
+
+        depends = {"model": key, "predict": section.model_dump(), "split": self.recipe.split.test}
+        _, key = self.stages.run("predict", depends, work)
+        return key
+
+    def score(self, model: Model, train: Dataset, test: Dataset, key: str) -> dict[str, Any]:
+        """Count what is right, and what a copied label map would have got."""
+        from brodmann.pipeline.scoring import score_run
+
+        def work(stage: Path) -> dict[str, Any]:
+            scores = score_run(
+                self.recipe, model, train, test, self.folder / "predict", self.report
+            )
+            write_json(stage / "scores.json", scores)
+            return scores
+
+        depends = {"predict": key, "score": self.recipe.score.model_dump()}
+        outcome, _ = self.stages.run("score", depends, work)
+        return outcome
+
+    def _counter(self, what: str, total: int) -> Callable[[], None]:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self.report(what, done, total, "")
+
+        return advance
+
+
+def run_recipe(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    command: str = "",
+    report: Report = lambda what, done, total, note: None,
+) -> dict[str, Any]:
+    """Run a recipe, or what of it is not done yet.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : Path
+        The run folder. Holds `recipe.yaml`, the model folder `model`, label images in
+        `predict`, `result.json` and `report/report.html` when done.
+    command : str
+        What the report shows as the command that made it.
+    report : callable
+        Called as (what, done, total, note).
+
+    Returns
+    -------
+    dict
+        What `result.json` holds: recipe and its hash of data, mean_dice and its kin from the
+        pooled contingency table, per class and per image; baselines; environment.
+
+    Raises
+    ------
+    BrodmannError
+        On bad input; everything finished stays and the next call goes on from it.
+    """
+    import yaml
+
+    began = time.monotonic()
+    folder = make_folder(folder)
+    write_text(
+        folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
+    )
+    run = Run(recipe, folder, Stages(folder), report)
+    dataset, content, warnings = run.data()
+    test = dataset.split(recipe.split.test)
+    if not len(test):
+        raise DataError(
+            "no test samples", dataset.name, fix="name some under splits in dataset.yaml"
+        )
+    real_train = dataset.split(recipe.split.train)
+    train, train_key = run.augment(dataset, content)
+    model, model_key, curves = run.train(dataset, train, train_key)
+    predict_key = run.predict(model, test, model_key)
+    scores = run.score(model, real_train, test, predict_key)
+    result = {
+        "name": recipe.name,
+        "title": recipe.title or recipe.name,
+        "seed": recipe.seed,
+        **{key: scores["pooled"][key] for key in HEADLINES},
+        "baselines": scores["baselines"],
+        "folds": scores["folds"],
+        "per_class": scores["pooled"]["per_class"],
+        "per_image": scores["per_image"],
+        "primary": scores["primary"],
+        "surface": scores["surface"],
+        "notes": [*recipe.notes, *warnings],
+        "steps": recipe.train.steps,
+        "plan": model.plan.to_dict(),
+        "training_images": len(train),
+        "test_images": len(test),
+        "data_hash": content,
+        "recipe": recipe.dump(),
+        "command": command,
+        "commit": commit(),
+        "environment": versions(),
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+    }
+    write_json(folder / "result.json", result)
+    from brodmann.pipeline.view import write_run_report
+
+    write_run_report(recipe, folder, model, test, scores, curves, result)
+    return result

@@ -1,0 +1,110 @@
+"""Intensity normalisation in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from brodmann.core import DataError, Volume
+
+BLOCK_VOXELS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def measure(volumes: Iterable[Volume], where: str = "image") -> Statistics:
+    """Mean and deviation of each channel over whole images, a slab of rows at a time.
+
+    Parameters
+    ----------
+    volumes : iterable of Volume
+        One image, or all images of a training set; equal channel counts.
+    where : str
+        What to call the images in an error.
+
+    Raises
+    ------
+    DataError
+        On NaN or infinite values.
+
+    Example
+    -------
+    >>> ramp = Volume(np.arange(4.0).reshape(2, 2), "yx", (1, 1))
+    >>> measure([ramp]).mean
+    (1.5,)
+    """
+    count, total, squares, shift = 0, None, None, None
+    for volume in volumes:
+        length = volume.spatial_shape[0]
+        rows = max(
+            1, BLOCK_VOXELS * length // (volume.num_channels * int(np.prod(volume.spatial_shape)))
+        )
+        for start in range(0, length, rows):
+            window = (slice(start, start + rows), *(slice(None),) * (volume.ndim - 1))
+            block = volume.read(window).reshape(volume.num_channels, -1).astype(np.float64)
+            if not np.isfinite(block).all():
+                raise DataError(
+                    "image holds NaN or infinite pixels",
+                    where,
+                    f"{int((~np.isfinite(block)).sum())} of them in rows {start}-{start + rows - 1}",
+                    "replace them by numbers, and mark the place with the ignore id",
+                )
+            if shift is None:
+                # Sums about a value near the mean keep their digits.
+                shift = block.mean(axis=1, keepdims=True)
+                total, squares = np.zeros(len(block)), np.zeros(len(block))
+            if len(block) != len(total):
+                raise DataError("images differ in their number of channels", where, len(block))
+            block -= shift
+            total += block.sum(axis=1)
+            squares += np.einsum("cn,cn->c", block, block)
+            count += block.shape[1]
+    if not count:
+        raise DataError("no pixels to measure", where)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return Statistics(tuple(float(v) for v in mean + shift[:, 0]), tuple(float(v) for v in std))
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How raw intensities become what a net sees: (value - mean) / std, channel by channel.
+
+    Attributes
+    ----------
+    kind : "image" or "dataset"
+        Whose mean and deviation: each image's own (the z-score of nnU-Net for microscopy),
+        or fixed ones of the training set, for data in which brightness itself tells.
+    statistics : Statistics, optional
+        The training set's, for kind "dataset".
+    """
+
+    kind: Literal["image", "dataset"] = "image"
+    statistics: Statistics | None = None
+
+    def of(self, image: Volume, where: str = "image") -> Statistics:
+        """The mean and deviation to use for one image."""
+        if self.kind == "dataset":
+            if self.statistics is None:
+                raise DataError("dataset normalisation without its statistics", where)
+            return self.statistics
+        return measure([image], where)
+
+    @staticmethod
+    def apply(values: np.ndarray, statistics: Statistics) -> np.ndarray:
+        """(c, *spatial) of any dtype -> float32; a constant channel becomes zero."""
+        tail = (1,) * (values.ndim - 1)
+        mean = np.array(statistics.mean, np.float32).reshape(-1, *tail)
+        std = np.array([s if s > 1e-8 else np.inf for s in statistics.std], np.float32).reshape(
+            -1, *tail
+        )
+        return (values.astype(np.float32) - mean) / std
