@@ -26,10 +26,11 @@ def read_nifti(path: Path) -> Raw:
 
     path = check_file(path)
     with reading(path):
-        header = nibabel.load(path).header
+        image = nibabel.load(path)
+        header = image.header
         shape = tuple(int(size) for size in header.get_data_shape())
-        slope, inter = header.get_slope_inter()
-        scaled = (slope, inter) not in ((None, None), (1.0, 0.0))
+        # Loading clears them in the header.
+        scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
         dtype = np.dtype(np.float32) if scaled else np.dtype(header.get_data_dtype())
         if dtype.fields or dtype.kind == "c":
             raise DataError("pixels of this kind cannot be read", path, dtype)

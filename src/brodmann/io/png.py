@@ -53,8 +53,10 @@ def read_picture(path: Path) -> Raw:
 
 
 def _pixels(picture, path: Path) -> np.ndarray:
-    header = path.open("rb").read(SIGNATURE_AND_HEADER) if picture.format == "PNG" else b""
-    depth, color_type = (header[24], header[25]) if header else (8, 0)
+    depth, color_type = 8, 0
+    if picture.format == "PNG":
+        with path.open("rb") as file:
+            depth, color_type = file.read(SIGNATURE_AND_HEADER)[24:26]
     if depth == 16 and color_type in (2, 6):
         # Pillow would cut 16-bit colour down to 8 bits.
         import imagecodecs

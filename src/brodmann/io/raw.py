@@ -191,7 +191,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises over a bad file into one DataError that names the file."""
     try:
         yield
-    except (BrodmannError, IndexError):
+    except BrodmannError:
         raise
     except Exception as error:
         # Decoders raise all kinds: OSError, ValueError, SyntaxError, struct.error, their own.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.core import DataError, Volume
+from brodmann.core import DataError, OutputError, Volume
 from brodmann.io.raw import RGB, LazyArray, Raw, blocks, check_file, in_um, reading
 
 TILE = 512
@@ -190,6 +190,8 @@ def write_tiff(path: Path, volume: Volume, compression: bool = True) -> None:
     height, width = volume.spatial_shape[-2:]
     tile = tuple(min(TILE, -(-size // 16) * 16) for size in (height, width))
     step_y, step_x = volume.spacing[-2:]
+    if ome and (dtype.itemsize > 4 or dtype == "f2") and dtype != "f8":
+        raise OutputError("OME-TIFF has no such pixels", path, dtype, "write .tif or .ome.zarr")
     if ome:
         metadata: dict[str, Any] = {"axes": "YXS" if rgb else volume.axes.upper()}
         for axis, step in zip(volume.spatial_axes.upper(), volume.spacing):
