@@ -254,7 +254,7 @@ def _compare(layout: Layout, seen: dict[str, _Seen]) -> None:
                 fix = "export it like the others, or make it a dataset of its own"
                 tell(
                     file,
-                    f"its {what} differ from the other samples'",
+                    f"{what} unlike the other samples",
                     f"{of(one.image)}, usually {usual}",
                     fix,
                 )

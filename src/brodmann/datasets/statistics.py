@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brodmann.core import Dataset, LabelMap, Volume
-from brodmann.core.files import written_beside
+from brodmann.core import DataError, Dataset, OutputError, Volume
+from brodmann.core.files import make_folder, written_beside
 from brodmann.core.labels import unique_inverse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf", ".svg")
 
 
 def count_ids(labels: Volume) -> Counter:
@@ -173,7 +175,15 @@ def availability_figure(description: dict[str, Any]) -> Figure:
             edgecolors="#00000010" if table.size < 4000 else "none",
             linewidth=0.3,
         )
-        figure.colorbar(mesh, ax=right, label=f"{unit} in the image", pad=0.02, aspect=30)
+        figure.colorbar(
+            mesh,
+            ax=right,
+            label=f"{unit} in the image",
+            pad=0.02,
+            shrink=min(1.0, 3.5 / height),
+            aspect=22,
+            anchor=(0.0, 1.0),
+        )
         _mark_splits(right, [samples[i]["split"] for i in labelled])
     right.set_xlabel("images")
     right.set_xlim(-0.5, max(len(labelled), 1) - 0.5)
@@ -213,28 +223,76 @@ def _mark_splits(axes: Any, splits: list[str]) -> None:
         start = i
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure, whole or not at all, in the format that its name tells."""
+def save_availability(description: dict[str, Any], path: str | Path) -> Path:
+    """Draw `availability_figure` into a file, in the format that its name tells.
+
+    Raises
+    ------
+    DataError
+        If the dataset has no table of labels, so that there are no regions to draw.
+    OutputError
+        If the file cannot be written or the format is unknown.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError("unknown kind of picture", path, path.suffix, f"use {', '.join(FORMATS)}")
+    if not description.get("classes"):
+        raise DataError("there are no regions to draw", description["name"], fix="write labels.csv")
+    make_folder(path.parent)
+    figure = availability_figure(description)
     with written_beside(path) as beside:
         figure.savefig(beside)
     return path
 
 
-def region_rows(description: dict[str, Any], tree: LabelMap | None) -> list[tuple[str, ...]]:
-    """The classes as rows of text for a table: acronym, name, pixels, size, images."""
-    if tree is None:
-        return []
-    of = len([1 for sample in description["samples"] if sample["labelled"]])
-    unit = description["size_unit"]
+def summary_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """The dataset in a few lines of text, as (key, value)."""
+    samples = description["samples"]
+    labelled = sum(sample["labelled"] for sample in samples)
+    kinds = Counter(
+        f"{sample['axes']} {sample['dtype']}, {' x '.join(f'{s:g}' for s in sample['spacing_um'])} um"
+        for sample in samples
+    )
+    splits = ", ".join(f"{split} {count}" for split, count in description["splits"].items())
+    shapes = np.array([sample["shape"][-2:] for sample in samples]).reshape(-1, 2)
+    sizes = " to ".join(
+        f"{rows} x {columns}"
+        for rows, columns in dict.fromkeys(
+            (
+                tuple(map(int, shapes.min(axis=0, initial=2**62))),
+                tuple(map(int, shapes.max(axis=0, initial=0))),
+            )
+        )
+    )
+    channels = dict.fromkeys(channel for sample in samples for channel in sample["channels"])
+    rows = [
+        ("samples", f"{len(samples)}, {labelled} with labels"),
+        ("animals", str(description["subjects"])),
+        ("splits", splits or "none"),
+        ("images", "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common(4))),
+        ("height x width", sizes),
+        ("channels", ", ".join(channels)),
+        ("licence", description["licence"] or "not stated"),
+        ("citation", description["citation"]),
+    ]
+    return [(key, value) for key, value in rows if value]
+
+
+def region_rows(description: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The classes as text: colour, acronym, name, pixels, area or volume, images that hold it."""
+    of = sum(sample["labelled"] for sample in description["samples"])
     return [
         (
+            entry["color"],
             entry["acronym"],
             entry["name"],
             f"{entry['pixels']:,}",
-            f"{entry['size']:.3g} {unit}",
+            f"{_short(entry['size'])} {description['size_unit']}",
             f"{entry['samples']} / {of}",
         )
-        for entry in description["classes"]
+        for entry in description.get("classes", ())
     ]
+
+
+def _short(size: float) -> str:
+    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"

@@ -52,8 +52,11 @@ def read_coco(path: str | Path, spacing: tuple[float, ...] | None = None) -> Dat
     entries: dict[str, tuple[dict, list[dict]]] = {}
     splits: dict[str, list[str]] = {}
     categories: dict[int, str] = {}
+    info: dict[str, str] = {}
     for file in files:
         given = read_object(file)
+        if isinstance(given.get("info"), dict):
+            info = {str(key): str(value) for key, value in given["info"].items()}
         try:
             marks: dict[Any, list[dict]] = {image["id"]: [] for image in given["images"]}
             for mark in given.get("annotations", ()):
@@ -78,12 +81,15 @@ def read_coco(path: str | Path, spacing: tuple[float, ...] | None = None) -> Dat
     table = read_table(root)
     label_map = table if table is not None and set(found.classes) <= set(table.classes) else found
     return Dataset(
-        root.resolve().name,
+        info.get("name") or root.resolve().name,
         sorted(entries),
         _Loader(root, entries, shift, spacing),
         label_map,
         {name: str(image["subject"]) for name, (image, _) in entries.items() if "subject" in image},
-        {} if set(splits) == {"all"} else {k: v for k, v in splits.items() if k != "all"},
+        {k: v for k, v in splits.items() if k != "all"},
+        info.get("licence", ""),
+        info.get("citation", ""),
+        info.get("description", ""),
     )
 
 
@@ -229,8 +235,13 @@ def write_coco(dataset: Dataset, path: str | Path) -> Path:
             )
     write_table(tree, path)
     (path / "annotations").mkdir(exist_ok=True)
+    info = {
+        "name": dataset.name,
+        "description": dataset.description,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+    }
     for split, part in parts.items():
-        write_json(
-            path / "annotations" / f"instances_{split}.json", {**part, "categories": categories}
-        )
+        table = {"info": info, **part, "categories": categories}
+        write_json(path / "annotations" / f"instances_{split}.json", table)
     return path

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from brodmann.core import DataError, Dataset, RecipeError, nearest
+from brodmann.core import DataError, Dataset, RecipeError, Sample, nearest
 from brodmann.datasets.convert.coco import coco_files, read_coco, write_coco
 from brodmann.datasets.convert.nifti_tree import read_nifti_tree, write_nifti_tree
 from brodmann.datasets.convert.nnunet import read_nnunet, write_nnunet
@@ -98,7 +99,8 @@ def convert(
     to: str,
     layout: str | None = None,
     spacing: tuple[float, ...] | None = None,
-) -> Path:
+    report: Callable[[str, int, int, str], None] | None = None,
+) -> dict[str, Any]:
     """Read a dataset of one layout and write it in another.
 
     Parameters
@@ -109,14 +111,58 @@ def convert(
         Of the source; seen from its files unless given.
     spacing : tuple of float, optional
         Micrometres, for files that do not say.
+    report : callable, optional
+        Called as (what, done, total, note) for each sample.
 
     Returns
     -------
-    Path
-        The folder written.
+    dict
+        `path` of the folder written, `from`, `to`, and the number of `samples`.
     """
     if to not in WRITERS:
         raise RecipeError("unknown dataset layout", "--to", repr(to), nearest(to, WRITERS))
     if Path(source).resolve() == Path(target).resolve():
         raise RecipeError("source and target are the same folder", found=target)
-    return WRITERS[to](open_dataset(source, layout, spacing), target)
+    layout = layout or detect(source)
+    dataset = open_dataset(source, layout, spacing)
+    if not len(dataset):
+        raise DataError("the dataset is empty", source)
+    written = WRITERS[to](_reporting(dataset, report) if report else dataset, target)
+    return {"path": str(written), "from": layout, "to": to, "samples": len(dataset)}
+
+
+def _reporting(dataset: Dataset, report: Callable[[str, int, int, str], None]) -> Dataset:
+    """The same dataset, telling of each sample that is read from it."""
+    count = iter(range(1, len(dataset) + 1))
+
+    def load(name: str) -> Sample:
+        report("convert", next(count), len(dataset), name)
+        return dataset[name]
+
+    return Dataset(
+        dataset.name,
+        dataset.names,
+        load,
+        dataset.label_map,
+        dataset.subjects,
+        dataset.splits,
+        dataset.licence,
+        dataset.citation,
+        dataset.description,
+    )
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """Spacing as it is typed.
+
+    >>> numbers("50,25,25"), numbers(None)
+    ((50.0, 25.0, 25.0), None)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(
+            "spacing is numbers with commas between", "--spacing", repr(text)
+        ) from None

@@ -1,0 +1,106 @@
+"""`brodmann data`: exit codes, JSON alone on standard output, one line for an error."""
+
+import json
+
+import numpy as np
+import pytest
+
+from brodmann.cli import main
+from brodmann.core import Dataset, Label, LabelMap, Sample, Volume
+from brodmann.datasets.folder import write_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(name):
+        rng = np.random.default_rng(ord(name))
+        coarse = rng.integers(0, 3, (6, 6)).repeat(10, 0).repeat(10, 1)
+        image = Volume((coarse * 50 + rng.integers(0, 99, (60, 60))).astype("u1"), "yx", (25, 25))
+        return Sample(name, image, image.like(coarse.astype("u1")))
+
+    tree = LabelMap([Label(1, "Cortex", "CTX", None, "70FF71"), Label(2, "Thalamus", "TH")])
+    data = Dataset("mice", list("abc"), make, tree, splits={"train": ["a", "b"], "test": ["c"]})
+    return write_folder(data, tmp_path / "mice")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def call(*args):
+        monkeypatch.setattr("sys.argv", ["brodmann", "data", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return call
+
+
+def test_show(run, folder, tmp_path):
+    code, out, _ = run("show", folder, "--json", "--out", tmp_path / "regions.png")
+    told = json.loads(out)
+    assert code == 0
+    assert [sample["name"] for sample in told["samples"]] == ["a", "b", "c"]
+    assert told["figure"] == str(tmp_path / "regions.png")
+    assert (tmp_path / "regions.png").stat().st_size > 5000
+    code, out, _ = run("show", folder)
+    assert code == 0
+    for word in ("mice", "train 2, test 1", "Cortex", "CTX", f"{told['classes'][0]['pixels']:,}"):
+        assert word in out
+
+
+def test_check_of_a_sound_folder(run, folder):
+    code, out, _ = run("check", folder, "--json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+    code, out, _ = run("check", folder)
+    assert (code, "nothing wrong" in out) == (0, True)
+
+
+def test_check_lists_everything_and_exits_2(run, folder):
+    for name in "ab":
+        file = folder / "images" / f"{name}.tif"
+        file.write_bytes(file.read_bytes()[:200])
+    (folder / "labels" / "c.tif").unlink()
+    code, out, _ = run("check", folder, "--json")
+    told = json.loads(out)
+    assert (code, told["errors"]) == (2, 2)
+    assert {f["file"] for f in told["findings"]} >= {"images/a.tif", "images/b.tif", "images/c.tif"}
+    code, out, _ = run("check", folder)
+    assert code == 2
+    assert out.count("error ") == 2
+    assert "images/b.tif" in out
+    assert "2 errors" in out
+
+
+def test_warnings_alone_exit_0(run, folder):
+    (folder / "labels" / "c.tif").unlink()
+    code, out, _ = run("check", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["warnings"] >= 1
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "coco", "nifti"])
+def test_convert(run, folder, tmp_path, layout):
+    code, out, _ = run("convert", folder, tmp_path / "there", "--to", layout, "--json")
+    assert (code, json.loads(out)["samples"]) == (0, 3)
+    source = "folder" if layout == "nifti" else layout
+    code, out, _ = run("convert", tmp_path / "there", tmp_path / "back", "--from", source)
+    assert code == 0
+    assert "3 samples" in out
+    same = (folder / "labels.csv").read_text()
+    assert (tmp_path / "back" / "labels.csv").read_text() == same
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("check", "nowhere"), "no such dataset folder"),
+        (("show", "nowhere"), "no such dataset"),
+        (("convert", "nowhere", "x", "--to", "coko"), "did you mean 'coco'"),
+        (("show", "nowhere", "--spacing", "a,b"), "numbers with commas"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(run, args, message):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert message in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
