@@ -1,0 +1,77 @@
+"""`brodmann score`: the leaderboard's own functions on your files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from brodmann.cli.common import JSON_HELP, emit, out, progress
+
+app = typer.Typer(help="Score predictions against the truth.", no_args_is_help=True)
+
+
+@app.callback()
+def _kinds() -> None:
+    pass
+
+
+@app.command("regions")
+def regions(
+    pred: Path = typer.Argument(help="Predicted label image, or a folder of them."),
+    truth: Path = typer.Argument(help="True label image, or a folder with the same names."),
+    labels: Path = typer.Option(..., "--labels", help="labels.csv: id,name,acronym,parent,color."),
+    background: bool = typer.Option(False, "--background", help="Count background as a class."),
+    exclude: list[str] = typer.Option(
+        [], "--exclude", metavar="ACRONYM", help="Keep a class out of the means; may be repeated."
+    ),
+    rollup: bool = typer.Option(False, "--rollup", help="Score primary regions of the tree."),
+    surface: bool = typer.Option(False, "--surface", help="Add distances between surfaces."),
+    tolerance_um: float = typer.Option(
+        None, "--tolerance-um", min=0, help="Tolerance of the surface Dice; needs --surface."
+    ),
+    spacing_um: str = typer.Option(
+        None, "--spacing-um", metavar="Y,X", help="Spacing where the true files do not say it."
+    ),
+    per_image: bool = typer.Option(
+        False, "--per-image", help="Show every image; with --json, its classes too."
+    ),
+    as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Score region maps: Dice (F1), IoU, precision, recall, and surfaces on request.
+
+    Scores are of all pixels pooled over the images. A class in neither map is not counted,
+    one in only one of them counts 0.
+
+    Example: brodmann score regions maps/ labels/ --labels labels.csv --exclude AOB
+    """
+    from brodmann.metrics.score_regions import parse_spacing, score_regions, tables
+
+    with progress() as report:
+        result = score_regions(
+            pred,
+            truth,
+            labels,
+            background=background,
+            exclude=exclude,
+            rollup=rollup,
+            surface=surface,
+            tolerance_um=tolerance_um,
+            spacing_um=parse_spacing(spacing_um),
+            per_image_classes=per_image and as_json,
+            report=report,
+        )
+
+    def text(result: dict) -> None:
+        from rich.markup import escape
+        from rich.table import Table
+
+        for title, head, rows in tables(result, per_image):
+            table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
+            for column in table.columns[1:]:
+                column.justify = "right"
+            for row in rows:
+                table.add_row(*map(escape, row))
+            out().print(table, "")
+
+    emit(result, as_json, text)
