@@ -275,3 +275,9 @@ def test_real_hippocampi():
     theirs = nibabel.load(path / "labels" / f"{name}.nii.gz")
     assert np.array_equal(sample.labels.numpy(), np.asarray(theirs.dataobj).T)
     assert np.allclose(sample.image.spacing, np.array(theirs.header.get_zooms())[::-1] * 1000)
+
+
+def test_labels_without_colours_get_different_ones(tmp_path):
+    path = nnunet_by_others(tmp_path / "a", {"background": 0} | {f"r{i}": i for i in range(1, 119)})
+    colors = {label.color for label in read_nnunet(path).label_map}
+    assert len(colors) == 118

@@ -153,9 +153,7 @@ def availability_figure(description: dict[str, Any]) -> Figure:
     colors = [to_rgb("#" + c["color"]) for c in classes]
     left.barh(at, np.maximum(pixels, 0.5), color=colors, edgecolor="#00000040", linewidth=0.4)
     left.set_xscale("log")
-    left.set_xlim(
-        max(0.7, pixels[pixels > 0].min(initial=10**9) / 3 if pixels.any() else 0.7), None
-    )
+    left.set_xlim(_decade_below(pixels) * (0.7 if _decade_below(pixels) == 1 else 1), None)
     left.set_yticks(at, [c["acronym"] for c in classes], fontsize=7 if rows <= 60 else 6)
     left.set_ylim(rows - 0.4, -0.6)
     unit = "voxels" if description["size_unit"] == "mm3" else "pixels"
@@ -170,7 +168,7 @@ def availability_figure(description: dict[str, Any]) -> Figure:
             np.arange(len(labelled) + 1) - 0.5,
             np.arange(rows + 1) - 0.5,
             shown,
-            norm=LogNorm(1, top),
+            norm=LogNorm(_decade_below(table), top),
             cmap="YlGnBu",
             edgecolors="#00000010" if table.size < 4000 else "none",
             linewidth=0.3,
@@ -201,6 +199,12 @@ def availability_figure(description: dict[str, Any]) -> Figure:
         fontsize=10,
     )
     return figure
+
+
+def _decade_below(counts: np.ndarray) -> float:
+    """The power of ten at or below the smallest count that is not 0."""
+    positive = counts[counts > 0]
+    return 10.0 ** np.floor(np.log10(positive.min())) if positive.size else 1.0
 
 
 def _mark_splits(axes: Any, splits: list[str]) -> None:

@@ -12,6 +12,7 @@ from brodmann.core import BACKGROUND, DataError, Dataset, Label, LabelMap, Sampl
 from brodmann.core.files import write_json
 from brodmann.core.labels import unique_inverse
 from brodmann.datasets.convert.parts import (
+    color_of,
     fresh,
     inside,
     need_labels,
@@ -75,7 +76,11 @@ def read_coco(path: str | Path, spacing: tuple[float, ...] | None = None) -> Dat
     shift = int(min(categories, default=1) < 1)
     ignore = next((i + shift for i, name in categories.items() if name.lower() == "ignore"), None)
     found = LabelMap(
-        [Label(i + shift, n, n) for i, n in sorted(categories.items()) if i + shift != ignore],
+        [
+            Label(i + shift, n, n, None, color_of(at))
+            for at, (i, n) in enumerate(sorted(categories.items()))
+            if i + shift != ignore
+        ],
         ignore=ignore,
     )
     table = read_table(root)

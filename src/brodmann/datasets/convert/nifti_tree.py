@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brodmann.core import BACKGROUND, DataError, Dataset, Label, LabelMap, Sample
-from brodmann.datasets.convert.parts import labels_on, read_object, read_table
+from brodmann.datasets.convert.parts import color_of, labels_on, read_object, read_table
 from brodmann.datasets.folder import write_folder
 from brodmann.datasets.statistics import count_ids
 from brodmann.io import read_volume, stem_of, suffix_of
@@ -81,7 +81,11 @@ def _names(
                 found |= set(count_ids(sample.labels))  # type: ignore[arg-type]
         ids = {id_: f"label {id_}" for id_ in sorted(found)}
     return LabelMap(
-        [Label(id_, name, name) for id_, name in sorted(ids.items()) if id_ != BACKGROUND]
+        [
+            Label(id_, name, name, None, color_of(at))
+            for at, (id_, name) in enumerate(sorted(ids.items()))
+            if id_ != BACKGROUND
+        ]
     )
 
 

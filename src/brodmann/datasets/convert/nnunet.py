@@ -12,6 +12,7 @@ import numpy as np
 from brodmann.core import BACKGROUND, DataError, Dataset, Label, LabelMap, Sample, Volume
 from brodmann.core.files import write_json
 from brodmann.datasets.convert.parts import (
+    color_of,
     fresh,
     labels_on,
     lookup,
@@ -116,7 +117,8 @@ def _labels(path: Path, info: dict) -> tuple[LabelMap, dict[int, int]]:
             mapping[ignore] = table.ignore
         return table, mapping
     label_map = LabelMap(
-        [Label(value, name, name) for value, name in classes.items()], ignore=ignore
+        [Label(v, n, n, None, color_of(i)) for i, (v, n) in enumerate(classes.items())],
+        ignore=ignore,
     )
     return label_map, {value: value for value in label_map.ids_allowed}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,18 @@ def need_labels(dataset: Dataset, layout: str) -> LabelMap:
             f"the {layout} layout needs a table of labels", dataset.name, fix="write labels.csv"
         )
     return dataset.label_map
+
+
+def color_of(position: int) -> str:
+    """A colour for the nth label of a layout that has none, unlike those before it.
+
+    >>> color_of(0), color_of(1)
+    ('D95757', '57D97D')
+    """
+    # Turning by the golden angle keeps neighbours in the list far apart in hue.
+    hue = position * 0.381966 % 1
+    rgb = colorsys.hsv_to_rgb(hue, 0.6, 0.85)
+    return "".join(f"{round(part * 255):02X}" for part in rgb)
 
 
 def lookup(array: np.ndarray, table: dict[int, int], where: str) -> np.ndarray:
