@@ -1,1 +1,14 @@
+"""Running a net on images of any size: windows, strips in bounded memory, tissue."""
 
+from brodmann.inference.strips import predict_strips
+from brodmann.inference.tiles import Grid, sliding_logits, tile_starts
+from brodmann.inference.tissue import TissueMask, tissue_mask
+
+__all__ = [
+    "Grid",
+    "TissueMask",
+    "predict_strips",
+    "sliding_logits",
+    "tile_starts",
+    "tissue_mask",
+]
