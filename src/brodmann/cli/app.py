@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
-import click
 import typer
+import typer.core
 
 from brodmann.cli import data, doctor, predict, recipes, run, score
 from brodmann.core import BrodmannError
@@ -24,7 +27,43 @@ Start here:
 Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C.
 """
 
+USAGE = typer.BadParameter.__bases__[0]
+"""Wrong words on the command line, which typer itself explains (its click may be its own)."""
+
+
+@contextmanager
+def _trace(wanted: bool) -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, typer.Abort, USAGE):
+        raise
+    except BaseException:
+        if wanted:
+            traceback.print_exc()
+        raise
+
+
+class Verbs(typer.core.TyperGroup):
+    """Turns what goes wrong in a verb into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with _trace(ctx.params["debug"]):
+                return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, USAGE):
+            raise
+        except KeyboardInterrupt:
+            line, code = "stopped; the same command goes on from here", 130
+        except BrodmannError as error:
+            line, code = str(error), 2
+        except Exception as error:
+            line, code = f"failed: {type(error).__name__}: {error} (--debug shows where)", 1
+        print("brodmann: " + " ".join(line.split()), file=sys.stderr)
+        raise typer.Exit(code)
+
+
 app = typer.Typer(
+    cls=Verbs,
     help=HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -57,34 +96,10 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line and leave with its exit code."""
-    args = sys.argv[1:] if args is None else args
-    debug = "--debug" in args
-    # Wherever it stands, it is the same wish.
-    args = ["--debug", *(a for a in args if a != "--debug")] if debug else args
-    try:
-        code = typer.main.get_command(app).main(args, "brodmann", standalone_mode=False)
-    except BrodmannError as error:
-        if debug:
-            traceback.print_exc()
-        _say(str(error))
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("stopped; the same command goes on from here")
-        code = 130
-    except BrokenPipeError:
-        code = 1
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        _say(f"failed: {type(error).__name__}: {error} (--debug shows where)")
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _say(line: str) -> None:
-    print("brodmann: " + " ".join(line.split()), file=sys.stderr)
+def main() -> None:
+    """Run the command line; leaves with its exit code."""
+    args = sys.argv[1:]
+    if "--debug" in args:
+        # Wherever it stands, it is the same wish.
+        args = ["--debug", *(arg for arg in args if arg != "--debug")]
+    app(args, prog_name="brodmann")

@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from brodmann.core import RecipeError
+
 JSON_HELP = "Print one JSON object on standard output, and nothing else there."
 Report = Callable[[str, int, int, str], None]
 """Called as (what, done, total, note) while work goes on."""
@@ -64,3 +66,15 @@ def progress() -> Iterator[Report]:
 
     with bars:
         yield report
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Numbers parted by commas, as an option gives them.
+
+    >>> numbers("25,25", "--spacing")
+    (25.0, 25.0)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError("write numbers parted by commas", option, repr(text)) from None

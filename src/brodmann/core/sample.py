@@ -118,17 +118,29 @@ class Dataset(Sequence[Sample]):
         """The same dataset with some of its samples, in the order given."""
         keep = set(names)
         splits = {k: [n for n in v if n in keep] for k, v in self.splits.items()}
-        return Dataset(
-            self.name,
-            names,
-            self._load,
-            self.label_map,
-            self.subjects,
-            splits,
-            self.licence,
-            self.citation,
-            self.description,
-        )
+        return self._like(names=names, splits=splits)
+
+    def with_splits(self, splits: Mapping[str, Sequence[str]]) -> Dataset:
+        """The same samples, divided anew."""
+        return self._like(splits=splits)
+
+    def with_load(self, load: Callable[[str], Sample]) -> Dataset:
+        """The same dataset, its samples read in another way."""
+        return self._like(load=load)
+
+    def _like(self, **changes: Any) -> Dataset:
+        fields = {
+            "name": self.name,
+            "names": self.names,
+            "load": self._load,
+            "label_map": self.label_map,
+            "subjects": self.subjects,
+            "splits": self.splits,
+            "licence": self.licence,
+            "citation": self.citation,
+            "description": self.description,
+        }
+        return Dataset(**(fields | changes))
 
     def split(self, name: str) -> Dataset:
         """The samples of one split."""

@@ -4,7 +4,42 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from brodmann.core import Dataset, RecipeError, keyed_rng
+from brodmann.core import DataError, Dataset, RecipeError, keyed_rng
+
+TEST_SHARE = 0.2
+"""Share of the subjects held out of a dataset that names no splits."""
+
+
+def with_split(dataset: Dataset, seed: int = 0) -> Dataset:
+    """The dataset itself if it names splits, else with whole subjects held out for the test.
+
+    Raises
+    ------
+    DataError
+        If there are no splits and no second subject to test on.
+
+    Example
+    -------
+    >>> from brodmann.core import Sample
+    >>> pair = with_split(Dataset("d", ["a", "b", "c"], Sample, subjects={"a": "m1", "b": "m1"}))
+    >>> len(pair.splits["train"]) + len(pair.splits["test"])
+    3
+    """
+    if dataset.splits:
+        return dataset
+    subjects = sorted(set(dataset.subjects.values()))
+    if len(subjects) < 2:
+        raise DataError(
+            "one subject and no splits: nothing is left to test on",
+            dataset.name,
+            fix="name train and test samples under splits in dataset.yaml",
+        )
+    keyed_rng(seed, "test subjects").shuffle(subjects)
+    held = set(subjects[: max(1, round(TEST_SHARE * len(subjects)))])
+    sides: dict[str, list[str]] = {"train": [], "test": []}
+    for name in dataset.names:
+        sides["test" if dataset.subjects[name] in held else "train"].append(name)
+    return dataset.with_splits(sides)
 
 
 def grouped_folds(dataset: Dataset, folds: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:

@@ -74,6 +74,10 @@ class Model:
         problem = PROBLEMS[self.problem](self.label_map, self.plan)
         return problem.assemble(self.nets, image, self.normalisation, make_folder(out), **options)
 
+    @property
+    def spatial_axes(self) -> str:
+        return "zyx"[-len(self.plan.patch) :]
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all weights."""

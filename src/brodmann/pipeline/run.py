@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from brodmann.augment.base import make_augmentation
-from brodmann.core import DataError, Dataset, RecipeError
+from brodmann.core import DataError, Dataset, RecipeError, Sample
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.folder import read_folder, write_folder
 from brodmann.datasets.registry import DATASETS
-from brodmann.datasets.splits import grouped_folds
+from brodmann.datasets.splits import grouped_folds, with_split
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.mapping import map_image
 from brodmann.pipeline.model import Model
@@ -48,10 +48,8 @@ class Run:
 
             def make(stage: Path) -> dict[str, Any]:
                 dataset = DATASETS[kind](**params)
-                self.report("data", 0, len(dataset), dataset.name)
-                write_folder(
-                    dataset, stage / "dataset", advance=self._counter("data", len(dataset))
-                )
+                counted = _counted(dataset, self._counter("data", len(dataset)))
+                write_folder(counted, stage / "dataset")
                 return {"samples": len(dataset)}
 
             depends = {"data": self.recipe.data, "version": versions()["brodmann"]}
@@ -62,21 +60,17 @@ class Run:
         def look(stage: Path) -> dict[str, Any]:
             from brodmann.datasets.check import check
 
-            findings = check(path)
-            write_json(stage / "findings.json", [finding.to_dict() for finding in findings])
+            findings = check(path, self.report)
+            write_json(stage / "findings.json", [finding.as_dict() for finding in findings])
             errors = [finding for finding in findings if finding.severity == "error"]
             if errors:
-                first = errors[0]
-                raise DataError(
-                    first.what,
-                    first.file,
-                    first.found,
-                    f"{first.fix}; {len(errors)} faults in all: brodmann data check {path}",
-                )
-            return {"warnings": [str(finding) for finding in findings]}
+                error = errors[0].as_error()
+                error.fix = f"{error.fix or 'mend it'}; all {len(errors)} faults: brodmann data check {path}"
+                raise error
+            return {"warnings": [str(finding.as_error()) for finding in findings]}
 
         outcome, _ = self.stages.run("check", {"data": content}, look)
-        return read_folder(path), content, outcome["warnings"]
+        return with_split(read_folder(path), self.recipe.seed), content, outcome["warnings"]
 
     def augment(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
         """The training samples, or what offline augmentation made of them."""
@@ -95,13 +89,13 @@ class Run:
                 factor=section.factor,
                 seed=self.recipe.seed,
                 split=split,
-                progress=lambda done, total: self.report("augment", done, total, section.method),
+                progress=self.report,
             )
-            return {"samples": len(read_folder(out))}
+            return {"samples": len(read_folder(out).split(split))}
 
         depends = {"data": content, "augment": section.model_dump(), "seed": self.recipe.seed}
         _, key = self.stages.run("augment", {**depends, "split": split}, work)
-        return read_folder(self.folder / "augment" / "dataset"), key
+        return read_folder(self.folder / "augment" / "dataset").split(split), key
 
     def folds(self, real: Dataset) -> list[tuple[int, list[str], list[str]]]:
         """(number, training subjects, validation names) of every fold to train."""
@@ -226,6 +220,17 @@ class Run:
             self.report(what, done, total, "")
 
         return advance
+
+
+def _counted(dataset: Dataset, advance: Callable[[], None]) -> Dataset:
+    """The same dataset, telling of each sample that is read."""
+
+    def load(name: str) -> Sample:
+        sample = dataset[name]
+        advance()
+        return sample
+
+    return dataset.with_load(load)
 
 
 def run_recipe(

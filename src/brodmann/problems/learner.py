@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -289,7 +290,7 @@ def fit(
             learner.net.load_state_dict(state["net"])
             if learner.average is not None:
                 learner.average.load_state_dict(state["average"])
-        except (RuntimeError, KeyError, TypeError, OSError, EOFError) as error:
+        except (RuntimeError, KeyError, TypeError, OSError, EOFError, UnpicklingError) as error:
             raise ModelError(
                 "this checkpoint does not fit the recipe",
                 checkpoint,

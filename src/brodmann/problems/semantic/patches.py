@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -55,7 +54,7 @@ class Batches(TorchDataset):
         self.augmentation, self.seed, self.purpose = augmentation, seed, purpose
         self.spacing = tuple(spacing) if spacing is not None else None
         self.forced = round(batch * foreground)
-        self._deck = lru_cache(maxsize=4)(self._shuffled)
+        self._deck: tuple[int, np.ndarray] = (-1, np.zeros(0, int))
 
     def __len__(self) -> int:
         return 2**31 - 1
@@ -67,13 +66,13 @@ class Batches(TorchDataset):
             "labels": torch.from_numpy(np.stack([labels for _, labels in items])).long(),
         }
 
-    def _shuffled(self, round_: int) -> np.ndarray:
-        return keyed_rng(self.seed, self.purpose, "deck", round_).permutation(len(self.cases))
-
     def case_for(self, step: int, item: int) -> Case:
         """Cases are dealt like cards: each comes once before any comes twice."""
-        round_, position = divmod(step * self.batch + item, len(self.cases))
-        return self.cases[self._deck(round_)[position]]
+        deal, position = divmod(step * self.batch + item, len(self.cases))
+        if self._deck[0] != deal:
+            rng = keyed_rng(self.seed, self.purpose, "deck", deal)
+            self._deck = deal, rng.permutation(len(self.cases))
+        return self.cases[self._deck[1][position]]
 
     def item(self, step: int, item: int) -> tuple[np.ndarray, np.ndarray]:
         """One patch: image (c, *patch) float32 and class indices (*patch) int16."""

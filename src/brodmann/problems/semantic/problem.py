@@ -63,7 +63,7 @@ class Semantic:
         """Mean Dice of the regions that the validation patches hold."""
         from brodmann.metrics.overlap import overlap
 
-        return {"val_dice": overlap(evidence, self.label_map).mean["dice"]}
+        return {"val_dice": overlap(evidence, self.label_map).mean["mean_dice"] or 0.0}
 
     def assemble(
         self,

@@ -1,0 +1,95 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.losses import DiceLoss
+
+from brodmann.problems.semantic.loss import (
+    deep_loss,
+    dice_cross_entropy,
+    scale_weights,
+    shrink_labels,
+    soft_dice,
+)
+
+
+def random_case(seed, classes=5, shape=(2, 9, 11)):
+    make = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape[0], classes, *shape[1:], generator=make, dtype=torch.float64)
+    labels = torch.randint(0, classes, shape, generator=make)
+    return logits, labels
+
+
+@given(st.integers(0, 1000), st.sampled_from([(2, 9, 11), (1, 4, 5, 6)]))
+@settings(deadline=None, max_examples=20)
+def test_dice_is_monais_batch_dice_without_background(seed, shape):
+    logits, labels = random_case(seed, shape=shape)
+    peer = DiceLoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=True,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    theirs = 1 - peer(logits.float(), labels[:, None])
+    assert torch.allclose(soft_dice(logits, labels), theirs, atol=1e-5)
+
+
+def test_ignored_pixels_change_nothing():
+    logits, labels = random_case(3)
+    hidden = labels.clone()
+    hidden[:, 4:] = -1
+    other = logits.clone()
+    other[:, :, 4:] = torch.randn_like(other[:, :, 4:]) * 50
+    assert torch.allclose(dice_cross_entropy(logits, hidden), dice_cross_entropy(other, hidden))
+    cropped = dice_cross_entropy(logits[:, :, :4], labels[:, :4])
+    assert torch.allclose(dice_cross_entropy(logits, hidden), cropped)
+
+
+def test_nothing_annotated_gives_zero_loss_and_zero_gradient():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = dice_cross_entropy(logits, torch.full((1, 4, 4), -1))
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    logits, labels = random_case(1, classes=3, shape=(1, 3, 3))
+    labels[0, 0, 0] = -1
+
+    def loss(x):  # in float64 throughout
+        p = x.softmax(1)
+        known = labels != -1
+        ce = -(p.log().gather(1, labels.clamp_min(0)[:, None])[:, 0][known]).mean()
+        onehot = torch.nn.functional.one_hot(labels.clamp_min(0), 3).movedim(-1, 1) * known[:, None]
+        p = p * known[:, None]
+        dice = (2 * (p * onehot).sum((0, 2, 3)) + 1e-5) / ((p + onehot).sum((0, 2, 3)) + 1e-5)
+        return ce - dice[1:].mean()
+
+    a, b = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss(a).backward()
+    dice_cross_entropy(b, labels).backward()
+    assert torch.allclose(a.grad, b.grad, atol=1e-6)
+
+
+def test_weights_halve_and_the_coarsest_is_left_out():
+    assert scale_weights(1) == [1.0]
+    assert np.allclose(scale_weights(4), np.array([4, 2, 1, 0]) / 7)
+
+
+def test_coarse_labels_are_labels_that_were_there():
+    labels = torch.tensor([[[0, 7, -1, 3], [7, 7, -1, -1], [2, 2, 5, 5], [2, 2, 5, 5]]])
+    small = shrink_labels(labels, (2, 2))
+    assert set(small.flatten().tolist()) <= set(labels.flatten().tolist())
+    assert small[0, 1].tolist() == [2, 5]
+
+
+def test_deep_loss_is_the_weighted_sum():
+    logits, labels = random_case(5, shape=(1, 8, 8))
+    half = torch.randn(1, 5, 4, 4)
+    quarter = torch.randn(1, 5, 2, 2)
+    expected = 2 / 3 * dice_cross_entropy(logits, labels) + 1 / 3 * dice_cross_entropy(
+        half, shrink_labels(labels, (4, 4))
+    )
+    assert torch.allclose(deep_loss([logits, half, quarter], labels), expected.float())
