@@ -90,7 +90,7 @@ def write_report(view: RunView, out: Path) -> Path:
             others.append(_thumbnail(section, view, dice.get(section.name)))
     write_areas(out / "areas.csv", rows)
     for group in (gallery, others):
-        group.sort(key=lambda one: -1.0 if one.dice is None else -one.dice)
+        group.sort(key=lambda one: 1.0 if one.dice is None else -one.dice)
     return write_text(out / "report.html", _page(view, rows, gallery, others))
 
 
