@@ -158,6 +158,15 @@ def test_twins_across_the_split_also_mirrored(folder):
     ]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_broken_image_does_not_hide_the_leaks_of_others(folder):
+    bad = image_of(0).astype(np.float32)
+    bad[6] = np.inf
+    put(folder, "images", 0, bad)
+    put(folder, "images", 5, image_of(2))
+    assert [f for f, what in found(folder) if what.startswith("leak")] == ["images/s5"]
+
+
 def test_an_empty_and_a_missing_folder(tmp_path):
     with pytest.raises(DataError, match="no such dataset folder"):
         check(tmp_path / "nowhere")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from brodmann.core import BACKGROUND, Dataset, Points, Volume
+from brodmann.core import BACKGROUND, DataError, Dataset, Points, Volume
 from brodmann.core.labels import unique_inverse
 from brodmann.datasets.folder import open_image, open_labels, read_meta, whole_numbers
 from brodmann.datasets.layout import Finding, Layout, scan
@@ -97,10 +98,10 @@ def _sample(layout: Layout, name: str) -> _Seen | None:
     for file in (files.labels, files.labels2):
         if file is None:
             continue
-        counts = layout.attempt(file, lambda file=file: _labels(layout, file, image))  # type: ignore[misc]
+        counts = layout.attempt(file, partial(_labels, layout, file, image))
         if counts is not None and file == files.labels:
             seen.ids = counts
-            labels = layout.attempt(file, lambda file=file: open_labels(file, image))  # type: ignore[misc]
+            labels = layout.attempt(file, partial(open_labels, file, image))
             if labels is not None and labels.spatial_shape == image.spatial_shape:
                 seen.label_thumbnail = label_thumbnail(labels)
     if files.points is not None:
@@ -221,7 +222,7 @@ def _spacing_said_twice(layout: Layout, file: Path) -> None:
         return
     try:
         own = read_volume(file, axes=layout.config.axes).spacing
-    except Exception:  # The file says nothing, or its fault is among the findings already.
+    except DataError:  # The file says nothing, or its fault is among the findings already.
         return
     if len(own) == len(said) and not np.allclose(own, said, rtol=SPACING_TOLERANCE):
         layout.warn(

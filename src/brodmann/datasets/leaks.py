@@ -84,7 +84,8 @@ def _means(plane: np.ndarray, side: int) -> np.ndarray:
         widths = np.diff([*edges, size])
         sums = np.add.reduceat(plane, edges, axis=axis)
         plane = sums / np.expand_dims(widths, 1 - axis).astype(np.float32)
-    return plane.astype(np.float32)
+    # What is not finite has been reported; here it would only make NumPy warn.
+    return np.nan_to_num(plane.astype(np.float32), posinf=0, neginf=0)
 
 
 def label_agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:

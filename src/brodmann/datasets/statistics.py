@@ -153,7 +153,8 @@ def availability_figure(description: dict[str, Any]) -> Figure:
     colors = [to_rgb("#" + c["color"]) for c in classes]
     left.barh(at, np.maximum(pixels, 0.5), color=colors, edgecolor="#00000040", linewidth=0.4)
     left.set_xscale("log")
-    left.set_xlim(_decade_below(pixels) * (0.7 if _decade_below(pixels) == 1 else 1), None)
+    # A decade below the rarest, so that its bar has a length.
+    left.set_xlim(max(0.7, _decade_below(pixels) / 10), None)
     left.set_yticks(at, [c["acronym"] for c in classes], fontsize=7 if rows <= 60 else 6)
     left.set_ylim(rows - 0.4, -0.6)
     unit = "voxels" if description["size_unit"] == "mm3" else "pixels"
