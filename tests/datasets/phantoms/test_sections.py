@@ -40,6 +40,35 @@ def test_same_bytes_whatever_came_before():
     assert same(first, phantom_section(SHAPE, TREE, subject=1, plane=0.4, seed=5))
 
 
+def test_same_bytes_whatever_the_threads(monkeypatch):
+    from numba import config
+
+    one = phantom_section((512, 700), TREE, plane=0.2)
+    for threads in (1, 3):
+        monkeypatch.setattr(config, "NUMBA_NUM_THREADS", threads)
+        assert same(one, phantom_section((512, 700), TREE, plane=0.2))
+
+
+def test_renders_in_forked_workers_and_threads():
+    """As a data loader does: after rendering here, in children and in threads at once."""
+    import multiprocessing
+    from concurrent.futures import ThreadPoolExecutor
+
+    data = phantom_sections(4, 1, (128, 256))
+    here = [sample.image.data for sample in data]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        there = pool.map_async(_pixels, [(data, i) for i in range(4)]).get(60)
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(lambda i: data[i].image.data, range(4)))
+    for a, b, c in zip(here, there, beside):
+        assert np.array_equal(a, b) and np.array_equal(a, c)
+
+
+def _pixels(task):
+    data, i = task
+    return data[i].image.data
+
+
 @pytest.mark.parametrize("change", [{"subject": 2}, {"plane": 0.6}, {"seed": 6}])
 def test_subject_plane_and_seed_change_the_anatomy(change):
     usual = {"subject": 1, "plane": 0.4, "seed": 5, "damage": 0.0}

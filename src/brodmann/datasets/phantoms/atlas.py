@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from brodmann.datasets.phantoms import drawing
+from brodmann.datasets.phantoms.bands import by_rows
 from brodmann.datasets.phantoms.tree import ZONES
 
 GRID_SHAPE = (176, 336)
@@ -31,19 +32,17 @@ ABSENT = -0.08
 """Signed distance of a shape that a key plane does not have."""
 
 
-@njit(cache=True, parallel=True)
-def _distances(points, shape, low, step, closed):  # pragma: no cover (compiled)
-    """Signed distance (positive inside) to a closed curve, or distance to an open one and
-    the share of its length at the nearest point; (2, rows, columns)."""
-    rows, columns = shape
+@njit(cache=True, nogil=True)
+def _distances_in(first, last, out, points, low, step, closed):  # pragma: no cover (compiled)
+    """`_distances` for some rows."""
+    columns = out.shape[2]
     n = len(points)
-    out = np.empty((2, rows, columns), np.float32)
     lengths = np.zeros(n + 1)
     for i in range(n - 1):
         lengths[i + 1] = lengths[i] + np.hypot(
             points[i + 1, 0] - points[i, 0], points[i + 1, 1] - points[i, 1]
         )
-    for y in prange(rows):
+    for y in range(first, last):
         v = low[1] + y * step
         for x in range(columns):
             u = low[0] + x * step
@@ -63,6 +62,13 @@ def _distances(points, shape, low, step, closed):  # pragma: no cover (compiled)
             distance = np.sqrt(best)
             out[0, y, x] = distance if inside or not closed else -distance
             out[1, y, x] = along / max(lengths[n - 1], 1e-9)
+
+
+def _distances(points: np.ndarray, closed: bool) -> np.ndarray:
+    """Signed distance (positive inside) to a closed curve, or distance to an open one and
+    the share of its length at the nearest point; (2, rows, columns)."""
+    out = np.empty((2, *GRID_SHAPE), np.float32)
+    by_rows(_distances_in, GRID_SHAPE[0], out, points, LOW, STEP, closed)
     return out
 
 
@@ -70,7 +76,7 @@ def _shape(curves: list[drawing.Curve]) -> np.ndarray:
     """Signed distance to the union of closed curves."""
     if not curves:
         return np.full(GRID_SHAPE, ABSENT, np.float32)
-    fields = [_distances(drawing.spline(c, True), GRID_SHAPE, LOW, STEP, True)[0] for c in curves]
+    fields = [_distances(drawing.spline(c, True), True)[0] for c in curves]
     return np.max(fields, axis=0)
 
 
@@ -83,13 +89,13 @@ def _band(curve: drawing.Curve, widths: tuple[float, float, float], plane: int) 
     width = widths[plane]
     if width > 0:
         width = np.sqrt(width**2 + ROUND**2) - ROUND
-        width = width * (0.25 + 0.75 * np.sqrt(4 * along * (1 - along)))
+        width = width * (0.25 + 0.75 * np.sqrt(np.maximum(4 * along * (1 - along), 0)))
     return width - (np.sqrt(distance**2 + ROUND**2) - ROUND)
 
 
 def _line(curve: drawing.Curve | np.ndarray) -> np.ndarray:
     points = curve if isinstance(curve, np.ndarray) else drawing.spline(curve, False)
-    return _distances(points, GRID_SHAPE, LOW, STEP, False)
+    return _distances(points, False)
 
 
 @cache
@@ -107,7 +113,9 @@ def key_planes() -> np.ndarray:
         to_pia, (to_white, along) = _line(pia)[0], _line(white)
         mantle = np.concatenate([pia, white[::-1]])
         zones = {zone: _shape(shapes[plane]) for zone, shapes in drawing.ZONE_SHAPES.items()}
-        zones["Isocortex"] = _distances(mantle, GRID_SHAPE, LOW, STEP, True)[0]
+        # What lies under the white matter belongs to its neighbours, not to the cortex.
+        cortex = _distances(mantle, True)[0]
+        zones["Isocortex"] = np.where(cortex < 0, 3 * cortex, cortex)
         # The cerebellum is worked out exactly from its tree instead.
         zones["CB"] = np.full(GRID_SHAPE, ABSENT, np.float32)
         # A band under the cortex, thickest in the middle: corpus callosum, external capsule.
@@ -116,9 +124,7 @@ def key_planes() -> np.ndarray:
         inner = half - (np.sqrt((under - half) ** 2 + ROUND**2) - ROUND)
         fibres = [inner, *(_band(curve, width, plane) for curve, width in drawing.FIBRES)]
         fluid = [_band(curve, width, plane) for curve, width in drawing.FLUID]
-        granule = _distances(
-            drawing.spline(drawing.GRANULE[plane], True), GRID_SHAPE, LOW, STEP, True
-        )[0]
+        granule = _distances(drawing.spline(drawing.GRANULE[plane], True), True)[0]
         parts = [
             *(zones[zone] for zone in ZONES),
             _shape(drawing.BODY[plane]),

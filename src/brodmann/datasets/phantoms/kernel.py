@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from brodmann.datasets.phantoms.atlas import (
     ARC,
@@ -17,6 +17,7 @@ from brodmann.datasets.phantoms.atlas import (
     STEP,
     WHITE,
 )
+from brodmann.datasets.phantoms.bands import by_rows
 from brodmann.datasets.phantoms.plan import BULBS, CEREBELLUM, CORTEX, HIPPOCAMPUS
 from brodmann.datasets.phantoms.tree import ZONES
 
@@ -201,66 +202,67 @@ def locate(u, v, plan, frame, frame_grid, folds, cuts, holes, out):  # pragma: n
     return leaf
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
+def _nodes_in(first, last, classes, about, origin, step, geometry):  # pragma: no cover (compiled)
+    plan, frame, frame_grid, folds, cuts, holes = geometry
+    out = np.empty(6)
+    for y in range(first, last):
+        v = origin[0] + y * step
+        for x in range(classes.shape[1]):
+            u = origin[1] + x * step
+            classes[y, x] = locate(u, v, plan, frame, frame_grid, folds, cuts, holes, out)
+            for k in range(6):
+                about[k, y, x] = out[k]
+
+
 def locate_nodes(
-    origin, step, shape, plan, frame, frame_grid, folds, cuts, holes
-):  # pragma: no cover (compiled)
-    """Class and tissue at every node of a grid over the frame; origin (v, u) of the first."""
-    rows, columns = shape
-    classes = np.empty((rows, columns), np.int16)
-    about = np.empty((6, rows, columns), np.float32)
-    for y in prange(rows):
-        out = np.empty(6)
-        for x in range(columns):
-            classes[y, x] = locate(
-                origin[1] + x * step,
-                origin[0] + y * step,
-                plan,
-                frame,
-                frame_grid,
-                folds,
-                cuts,
-                holes,
-                out,
-            )
-            about[:, y, x] = out
+    origin: tuple[float, float], step: float, shape: tuple[int, int], geometry: tuple
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class, (rows, columns) int16, and tissue, (6, rows, columns) float32, at the nodes of a
+    grid over the frame; origin (v, u) of the first. `geometry` are the arguments of `locate`
+    from plan to holes."""
+    classes = np.empty(shape, np.int16)
+    about = np.empty((6, *shape), np.float32)
+    by_rows(_nodes_in, shape[0], classes, about, origin, step, geometry)
     return classes, about
 
 
-@njit(cache=True, parallel=True)
-def paint_labels(
-    labels, ids, classes, block, origin, step, plan, frame, frame_grid, folds, cuts, holes
+@njit(cache=True, nogil=True)
+def _paint_in(
+    first, last, labels, ids, classes, block, origin, step, geometry
 ):  # pragma: no cover (compiled)
-    """Label ids of every pixel: blocks whose corner nodes agree are filled, others worked out."""
+    plan, frame, frame_grid, folds, cuts, holes = geometry
     height, width = labels.shape
-    rows, columns = classes.shape
-    for i in prange(rows - 1):
-        out = np.empty(6)
-        for j in range(columns - 1):
+    out = np.empty(6)
+    for i in range(first, last):
+        for j in range(classes.shape[1] - 1):
             top, left = i * block, j * block
             bottom, right = min(top + block, height), min(left + block, width)
-            same = (
-                classes[i, j] == classes[i, j + 1]
-                and classes[i, j] == classes[i + 1, j]
-                and classes[i, j] == classes[i + 1, j + 1]
-            )
-            if same or block == 1:
+            here = classes[i, j]
+            same = here == classes[i, j + 1] and here == classes[i + 1, j]
+            if (same and here == classes[i + 1, j + 1]) or block == 1:
                 for y in range(top, bottom):
                     for x in range(left, right):
-                        labels[y, x] = ids[classes[i, j]]
-            else:
-                for y in range(top, bottom):
-                    for x in range(left, right):
-                        labels[y, x] = ids[
-                            locate(
-                                origin[1] + x * step,
-                                origin[0] + y * step,
-                                plan,
-                                frame,
-                                frame_grid,
-                                folds,
-                                cuts,
-                                holes,
-                                out,
-                            )
-                        ]
+                        labels[y, x] = ids[here]
+                continue
+            for y in range(top, bottom):
+                v = origin[0] + y * step
+                for x in range(left, right):
+                    u = origin[1] + x * step
+                    here = locate(u, v, plan, frame, frame_grid, folds, cuts, holes, out)
+                    labels[y, x] = ids[here]
+
+
+def paint_labels(
+    shape: tuple[int, int],
+    ids: np.ndarray,
+    classes: np.ndarray,
+    block: int,
+    origin: tuple[float, float],
+    step: float,
+    geometry: tuple,
+) -> np.ndarray:
+    """Label ids of every pixel: blocks whose corner nodes agree are filled, others worked out."""
+    labels = np.empty(shape, ids.dtype)
+    by_rows(_paint_in, len(classes) - 1, labels, ids, classes, block, origin, step, geometry)
+    return labels

@@ -59,7 +59,7 @@ def presence(window: tuple[float, float], plane: float) -> float:
     ramp = min(RAMP, (high - low) / 2)
     rise = 1.0 if low <= 0 else (plane - low) / ramp
     fall = 1.0 if high >= 1 else (high - plane) / ramp
-    return float(np.clip(min(rise, fall), 0.0, 1.0))
+    return float(min(max(min(rise, fall), 0.0), 1.0))
 
 
 @cache

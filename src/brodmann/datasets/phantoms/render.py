@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 
 from brodmann.core import LabelMap, key_seed, keyed_rng
+from brodmann.datasets.phantoms.bands import by_rows
 from brodmann.datasets.phantoms.damage import Damage
 from brodmann.datasets.phantoms.tissue import (
     GAIN,
     OFFSET,
     SOFTNESS,
-    expose,
+    expose_rows,
     grain_tiles,
     mottle,
-    mottle_tiles,
     normal_table,
     stain,
     stamp,
@@ -58,7 +58,7 @@ def render(
     edge, band, where_u, where_v, folded, _ = about
     inside = (classes > 0).astype(np.float32)
     shared, own = rng.uniform(0, 1, (5, 2)), rng.uniform(0, 1, (channels, 2))
-    mottles = mottle(classes, where_u, where_v, texture, mottle_tiles(), shared, own)
+    mottles = mottle(classes, where_u, where_v, texture, shared, own)
     sigma = SOFTNESS * scale / block
     soft = partial(gaussian_filter, sigma=sigma, mode="nearest", truncate=3.0)
     share = np.maximum(soft(inside), 1e-3)
@@ -77,7 +77,9 @@ def render(
         fields[3 + channels + c] = glow * light[c]
     image = np.empty(size, np.uint16)
     shot, read = rng.uniform(0.012, 0.022), rng.uniform(0.002, 0.004)
-    expose(
+    by_rows(
+        expose_rows,
+        size[1],
         image,
         fields,
         grain_tiles(round(scale)),

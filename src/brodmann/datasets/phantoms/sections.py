@@ -114,11 +114,10 @@ def phantom_section(
     block = max(1, round(scale / NODES_PER_UNIT))
     nodes = (-(-height // block) + 1, -(-width // block) + 1)
     geometry = (plan, frame, FRAME_GRID, harm.folds, harm.cuts, harm.holes)
-    classes, about = locate_nodes(origin, block / scale, nodes, *geometry)
+    classes, about = locate_nodes(origin, block / scale, nodes, geometry)
     ids = np.zeros(plan.count + 3, np.uint16)
     ids[1 : plan.count + 1] = tree.classes
-    labels = np.empty((height, width), np.uint16)
-    paint_labels(labels, ids, classes, block, origin, 1 / scale, *geometry)
+    labels = paint_labels((height, width), ids, classes, block, origin, 1 / scale, geometry)
     image = render(
         (channels, height, width),
         tree,
@@ -288,7 +287,6 @@ def _spacing(spacing_um, usual: float) -> tuple[float, float]:
 
 def _damage(plan: Plan, frame: np.ndarray, rates, seed: int, subject: int, section: str) -> Damage:
     """Draw damage on a coarse grid that is the same for every size of image."""
-    whole = locate_nodes(
-        (0.0, 0.0), 1 / 100, (101, 201), plan, frame, FRAME_GRID, NO_FOLDS, NO_CUTS, NO_HOLES
-    )[0]
+    geometry = (plan, frame, FRAME_GRID, NO_FOLDS, NO_CUTS, NO_HOLES)
+    whole = locate_nodes((0.0, 0.0), 1 / 100, (101, 201), geometry)[0]
     return draw_damage(rates, whole > 0, (0.0, 0.0), 1 / 100, seed, subject, section)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from brodmann.core import LabelMap, keyed_rng
+from brodmann.datasets.phantoms.bands import by_rows
 from brodmann.datasets.phantoms.plan import is_named, zone_leaves
 from brodmann.datasets.phantoms.tree import ZONES
 
@@ -173,17 +174,13 @@ def _wrapped(tiles, k, u, v, size):  # pragma: no cover (compiled)
     return top + (low - top) * a
 
 
-@njit(cache=True, parallel=True)
-def mottle(classes, where_u, where_v, texture, tiles, shared, own):  # pragma: no cover (compiled)
-    """Mottle at every node in every channel, as a share of the signal.
-
-    Channels share their structure (offsets `shared`, (5, 2)) but for half of the blotches
-    (offsets `own`, (channels, 2)).
-    """
-    rows, columns = classes.shape
+@njit(cache=True, nogil=True)
+def _mottle_in(
+    first, last, out, classes, where_u, where_v, texture, tiles, shared, own
+):  # pragma: no cover (compiled)
+    columns = classes.shape[1]
     channels = len(own)
-    out = np.zeros((channels, rows, columns), np.float32)
-    for y in prange(rows):
+    for y in range(first, last):
         for x in range(columns):
             leaf = classes[y, x]
             if leaf == 0:
@@ -198,26 +195,65 @@ def mottle(classes, where_u, where_v, texture, tiles, shared, own):  # pragma: n
             for c in range(channels):
                 apart = _wrapped(tiles, 0, u + own[c, 0], v + own[c, 1], TILE)
                 out[c, y, x] = both + np.float32(0.8) * texture[leaf, 0] * apart
+
+
+def mottle(
+    classes: np.ndarray,
+    where_u: np.ndarray,
+    where_v: np.ndarray,
+    texture: np.ndarray,
+    shared: np.ndarray,
+    own: np.ndarray,
+) -> np.ndarray:
+    """Mottle at every node in every channel, (channels, rows, columns), a share of the signal.
+
+    Channels share their structure (offsets `shared`, (5, 2)) but for half of the blotches
+    (offsets `own`, (channels, 2)); canonical coordinates say where in the tissue a node is.
+    """
+    out = np.zeros((len(own), *classes.shape), np.float32)
+    by_rows(
+        _mottle_in,
+        len(classes),
+        out,
+        classes,
+        where_u,
+        where_v,
+        texture,
+        mottle_tiles(),
+        shared,
+        own,
+    )
     return out
 
 
-@njit(cache=True, parallel=True)
-def expose(
-    image, fields, tiles, normals, block, softness, crosstalk, shot, read, key
+@njit(cache=True, nogil=True)
+def expose_rows(
+    first,
+    last,
+    image,
+    fields,
+    tiles,
+    normals,
+    block,
+    softness,
+    crosstalk,
+    shot,
+    read,
+    key,
 ):  # pragma: no cover (compiled)
-    """Every pixel of the image from smooth fields at the nodes, texture and camera noise.
+    """Rows of the image from smooth fields at the nodes, texture and camera noise.
 
     `fields` (3 + 2 channels, rows, columns) float32: signed distance into the tissue,
     strength of puncta, of cell bodies, then stain and haze of each channel.
     """
-    channels, height, width = image.shape
+    channels, width = image.shape[0], image.shape[2]
     count, columns = fields.shape[0], fields.shape[2]
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
     noise_shot, noise_read = np.float32(shot * shot), np.float32(read * read)
     mask = TILE - 1
-    for y in prange(height):
-        signal = np.empty(channels, np.float32)
-        line = np.empty((count, columns), np.float32)
+    signal = np.empty(channels, np.float32)
+    line = np.empty((count, columns), np.float32)
+    for y in range(first, last):
         i = y // block
         a = np.float32((y - i * block) / block)
         for k in range(count):
