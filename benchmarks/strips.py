@@ -26,7 +26,8 @@ SHAPE = (6383, 12531)
 PATCH = (768, 1536)
 CLASSES = 119
 CHANNELS = 2
-THREADS = 2
+THREADS = 1
+"""Two that wait for each other on a busy machine take several times as long."""
 
 
 def tiny_net(classes: int = CLASSES):

@@ -57,7 +57,7 @@ def predict_strips(
         (n, c, *patch) float32 tensor on the CPU -> (n, num_classes, *patch) logits. The
         logits of several (folds) are averaged with equal weight, without more memory.
     image : Volume
-        2D or 3D, read by window. Pages of a `numpy.memmap` are let go after each row of tiles.
+        2D or 3D, read by window. Pages of a `numpy.memmap` are let go once read.
     out : writable array
         The image's spatial shape, any integer dtype that holds ``num_classes - 1``: numpy,
         memmap, zarr, HDF5. Written in whole rows of its chunks (shards), top to bottom.
@@ -145,6 +145,7 @@ def predict_strips(
         done = index * len(row_tiles)
         for some in batched(tiles, batch):
             windows = np.stack([grid.read(image, start, prepare) for start in some])
+            drop_pages(image.data)
             for number, logits in tile_logits(nets, windows, num_classes, device):
                 sums.advance(some[number][1], emit)
                 sums.add(some[number], logits)
@@ -155,7 +156,6 @@ def predict_strips(
         sums.end(emit)
         for writer in writers:
             writer.drain()
-        drop_pages(image.data)
         if state_path:
             rows = [writer.written for writer in writers]
             write_json(Path(state_path), {"settings": digest, "rows": rows})
