@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -75,7 +76,11 @@ def _open_zarr(path: str, level: int) -> Any:
     import tifffile
     import zarr
 
-    return zarr.open_array(tifffile.imread(path, aszarr=True, level=level), mode="r")
+    store = tifffile.imread(path, aszarr=True, level=level)
+    array = zarr.open_array(store, mode="r")
+    # Nobody else closes the file when the array goes.
+    weakref.finalize(array, store.close)
+    return array
 
 
 class _Collect(logging.Handler):
