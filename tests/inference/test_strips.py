@@ -363,7 +363,7 @@ def test_rows_are_written_in_whole_chunks_only():
 
 
 @pytest.mark.slow
-def test_a_full_section_with_119_classes_in_4_gb():
+def test_a_full_section_with_119_classes_in_2_gb():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.strips", "--json"],
         stdout=subprocess.PIPE,
@@ -371,4 +371,5 @@ def test_a_full_section_with_119_classes_in_4_gb():
         cwd=Path(__file__).parents[2],
     )
     result = json.loads(done.stdout)
-    assert result["ours"] <= 4.0 and result["height_ratio"] <= 1.1 and result["agree"] > 0.9999
+    # 4 GB is what the job allows; features instead of logits leave a wide margin.
+    assert result["ours"] <= 2.0 and result["height_ratio"] <= 1.1 and result["agree"] > 0.9999

@@ -14,6 +14,7 @@ import torch
 
 from brodmann.core import DataError, OutputError, RecipeError, Volume
 from brodmann.core.files import write_json
+from brodmann.inference.heads import Blend, Predict
 from brodmann.inference.rolling import (
     RollingSums,
     RowWriter,
@@ -21,7 +22,7 @@ from brodmann.inference.rolling import (
     drop_pages,
     sweep_partials,
 )
-from brodmann.inference.tiles import Grid, Predict, Prepare, batched, nets_of, tile_logits
+from brodmann.inference.tiles import Grid, Prepare, batched
 from brodmann.inference.tissue import TissueMask
 
 
@@ -46,16 +47,17 @@ def predict_strips(
 
     The answer is the argmax of `sliding_logits` with the same arguments, bit for bit: each
     pixel's sum is made of the same numbers in the same order. Tiles go row-major along the
-    first spatial axis; memory is 4 bytes x classes x width (x depth of the third axis) x the
-    overlap of two rows of tiles, plus one tile's logits (specs/regions.md, "Bounded memory").
-    A last 1x1 convolution on the CPU is best made a matrix product: oneDNN otherwise holds
-    the tile's logits twice.
+    first spatial axis; memory is 4 bytes x channels x width (x depth of the third axis) x the
+    overlap of two rows of tiles, plus one tile's answer (specs/regions.md, "Bounded memory").
+    Channels are the classes. Where every net is `Headed` and their features are fewer than
+    the classes, they are the features, and the logits of a window never exist.
 
     Parameters
     ----------
-    predict : callable, or a sequence of them
+    predict : callable or Headed, or a sequence of them
         (n, c, *patch) float32 tensor on the CPU -> (n, num_classes, *patch) logits. The
-        logits of several (folds) are averaged with equal weight, without more memory.
+        logits of several (folds) are averaged with equal weight, in no more memory than one
+        takes when logits are summed.
     image : Volume
         2D or 3D, read by window. Pages of a `numpy.memmap` are let go once read.
     out : writable array
@@ -97,7 +99,8 @@ def predict_strips(
     >>> bool((out == image[0]).all())
     True
     """
-    nets, device = nets_of(predict), torch.device(device)
+    device = torch.device(device)
+    blend = Blend(predict, num_classes, device)
     grid = Grid(image.spatial_shape, tuple(patch), step)
     _check(out, confidence, num_classes, batch, tissue, grid)
     arrays = [array for array in (out, confidence) if array is not None]
@@ -105,7 +108,8 @@ def predict_strips(
     settings = {
         "grid": [grid.shape, grid.patch, step],
         "classes": num_classes,
-        "nets": len(nets),
+        "nets": len(blend.nets),
+        "channels": blend.channels,
         "batch": batch,
         "tissue": tissue.digest() if tissue else None,
         "arrays": [writer.signature for writer in writers],
@@ -120,7 +124,7 @@ def predict_strips(
     if final == grid.shape[0]:
         return
 
-    top = TopClass(grid, num_classes, len(nets), device)
+    top = TopClass(grid, blend, device)
 
     def emit(row: int, column: int, sums: torch.Tensor) -> None:
         for y, x, classes, chance in top.blocks(row, column, sums, confidence is not None):
@@ -133,7 +137,7 @@ def predict_strips(
             for writer, values in zip(writers, (classes, chance)):
                 writer.put(start, values)
 
-    sums = RollingSums(grid, num_classes, device)
+    sums = RollingSums(grid, blend.channels, device)
     row_tiles = list(itertools.product(*grid.starts[1:]))
     total = len(grid.starts[0]) * len(row_tiles)
     for index, first in enumerate(grid.starts[0]):
@@ -146,10 +150,11 @@ def predict_strips(
         for some in batched(tiles, batch):
             windows = np.stack([grid.read(image, start, prepare) for start in some])
             drop_pages(image.data)
-            for number, logits in tile_logits(nets, windows, num_classes, device):
-                sums.advance(some[number][1], emit)
-                sums.add(some[number], logits)
-                del logits  # or the next net's would stand beside it
+            for part in blend.parts(windows):
+                start = some[part.window]
+                sums.advance(start[1], emit)
+                sums.add(start, part.values, part.channels, part.rows.start)
+                del part  # or the next net's would stand beside it
             done += len(some)
             if progress:
                 progress(done, total)

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from brodmann.core import DataError, ModelError, RecipeError, Volume
+from brodmann.core import DataError, RecipeError, Volume
+from brodmann.inference.heads import CHUNK, Blend, Predict
 
-Predict = Callable[[torch.Tensor], torch.Tensor]
-"""(n, channels, *patch) float32 -> (n, classes, *patch) logits of any float type and layout."""
 Prepare = Callable[[np.ndarray], np.ndarray]
 """(channels, *window) as stored -> the same shape, normalised, before any padding."""
-CHUNK = 1 << 21
-"""Values worked on at once where a temporary is needed (8 MB of float32)."""
 
 
 def tile_starts(size: int, patch: int, step: float) -> list[int]:
@@ -150,47 +147,6 @@ def outer(axes: Sequence[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(product, np.float32)
 
 
-def nets_of(predict: Predict | Sequence[Predict]) -> list[Predict]:
-    """One net or the nets of several folds, as a list that is not empty."""
-    nets = [predict] if callable(predict) else list(predict)
-    if not nets:
-        raise RecipeError("prediction needs at least one net", found="none")
-    return nets
-
-
-def run_net(
-    net: Predict, batch: np.ndarray, num_classes: int, device: torch.device
-) -> torch.Tensor:
-    """Logits of a batch of windows on `device`, their shape checked, without autograd."""
-    with torch.inference_mode():
-        logits = net(torch.from_numpy(batch))
-        expected = (len(batch), num_classes, *batch.shape[2:])
-        if tuple(logits.shape) != expected or not logits.dtype.is_floating_point:
-            raise ModelError(
-                f"the net must answer with floating-point logits of shape {expected}",
-                found=f"{logits.dtype} of shape {tuple(logits.shape)}",
-            )
-        return logits.to(device)
-
-
-def tile_logits(
-    nets: Sequence[Predict], windows: np.ndarray, num_classes: int, device: torch.device
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Each window's logits of each net, as (window number, (classes, *patch)), window by window.
-
-    Of a single window one net's answer exists at a time, if the caller lets go of it; of
-    several windows the answers of all nets do.
-    """
-    if len(windows) == 1:
-        for net in nets:
-            yield 0, run_net(net, windows, num_classes, device)[0]
-        return
-    answers = [run_net(net, windows, num_classes, device) for net in nets]
-    for number in range(len(windows)):
-        for answer in answers:
-            yield number, answer[number]
-
-
 def add_weighted(sums: torch.Tensor, logits: torch.Tensor, weight: torch.Tensor) -> None:
     """``sums += logits * weight`` in place: (C, *s) float32, (C, *s) any float and layout, (*s).
 
@@ -232,9 +188,10 @@ def sliding_logits(
 
     Parameters
     ----------
-    predict : callable, or a sequence of them
+    predict : callable or Headed, or a sequence of them
         (n, c, *patch) float32 tensor on the CPU -> (n, num_classes, *patch) logits. The
-        logits of several (folds) are averaged with equal weight.
+        logits of several (folds) are averaged with equal weight. Where all are `Headed` and
+        have fewer features than classes, features are summed and the heads come last.
     image : Volume, or ndarray (c, *spatial)
         2D or 3D.
     patch : sequence of int
@@ -266,28 +223,32 @@ def sliding_logits(
     >>> bool(np.allclose(logits[1], 2 * image[0], atol=1e-5))
     True
     """
-    nets = nets_of(predict)
     if not isinstance(image, Volume):
         axes = {3: "cyx", 4: "czyx"}.get(image.ndim)
         if axes is None:
             raise DataError("an image is (c, y, x) or (c, z, y, x)", found=f"shape {image.shape}")
         image = Volume(image, axes, (1.0,) * (image.ndim - 1))
     device = torch.device(device)
+    blend = Blend(predict, num_classes, device)
     grid = Grid(image.spatial_shape, tuple(patch), step)
     weight = grid.weight().to(device)
-    sums = torch.zeros((num_classes, *grid.padded), device=device)
+    sums = torch.zeros((blend.channels, *grid.padded), device=device)
     for first in grid.starts[0]:
         row = [(first, *rest) for rest in itertools.product(*grid.starts[1:])]
         for some in batched(row, batch):
             windows = np.stack([grid.read(image, start, prepare) for start in some])
-            for number, logits in tile_logits(nets, windows, num_classes, device):
-                slots = tuple(slice(a, a + n) for a, n in zip(some[number], grid.patch))
-                add_weighted(sums[(slice(None), *slots)], logits, weight)
-                del logits  # or the next net's would stand beside it
+            for part in blend.parts(windows):
+                slots = [slice(a, a + n) for a, n in zip(some[part.window], grid.patch)]
+                slots[0] = slice(slots[0].start + part.rows.start, slots[0].start + part.rows.stop)
+                add_weighted(sums[(part.channels, *slots)], part.values, weight[part.rows])
+                del part  # or the next net's would stand beside it
     totals = grid.weight_sums()
-    totals[0] = totals[0] * len(nets)
+    totals[0] = totals[0] * len(blend.nets)
+    logits = sums
+    if blend.channels != num_classes:
+        logits = torch.empty((num_classes, *grid.padded), device=device)
     for row in range(grid.padded[0]):
-        totals_row = outer([totals[0][row : row + 1], *totals[1:]])
-        sums[:, row].div_(torch.from_numpy(totals_row[0]).to(device))
+        totals_row = torch.from_numpy(outer([totals[0][row : row + 1], *totals[1:]])[0])
+        blend.logits(sums[:, row], totals_row.to(device), logits[:, row])
     inside = tuple(slice(b, b + n) for b, n in zip(grid.before, grid.shape))
-    return np.ascontiguousarray(sums[(slice(None), *inside)].cpu().numpy())
+    return np.ascontiguousarray(logits[(slice(None), *inside)].cpu().numpy())

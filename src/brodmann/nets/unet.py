@@ -80,6 +80,27 @@ def plain_unet(
     return net.apply(PlainConvUNet.initialize)
 
 
+def finest_features(net: PlainConvUNet, image: torch.Tensor) -> torch.Tensor:
+    """What the finest 1x1 convolution is given: (n, c, *patch) -> (n, features[0], *patch).
+
+    ``net.decoder.seg_layers[-1]`` makes the logits of it. Each skip connection is let go of
+    once it is used, so that less is held than in the net's own forward pass.
+
+    Example
+    -------
+    >>> net = plain_unet(1, 3, (4, 8), ((1, 1), (2, 2)), deep_supervision=False).eval()
+    >>> image = torch.rand(1, 1, 16, 16)
+    >>> logits = net.decoder.seg_layers[-1](finest_features(net, image))
+    >>> bool(torch.allclose(logits, net(image), atol=1e-5))
+    True
+    """
+    skips = net.encoder(image)
+    values = skips.pop()
+    for enlarge, stage in zip(net.decoder.transpconvs, net.decoder.stages):
+        values = stage(torch.cat((enlarge(values), skips.pop()), 1))
+    return values
+
+
 def feature_map_size(net: PlainConvUNet, patch: Sequence[int]) -> int:
     """Values held by all feature maps for one patch, the planner's measure of memory."""
     return int(net.compute_conv_feature_map_size(list(patch)))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from brodmann.core import IGNORE_CLASS, LabelMap, Sample, Volume
+from brodmann.inference import Headed, predict_strips, tissue_mask
+from brodmann.inference.heads import Predict
+from brodmann.nets.unet import finest_features
 from brodmann.preprocess import Normalisation
 from brodmann.problems.semantic.loss import deep_loss
 from brodmann.problems.semantic.plan import Plan
@@ -108,7 +113,6 @@ class Semantic:
         Path
             `out`.
         """
-        from brodmann.inference import predict_strips, tissue_mask
         from brodmann.io import open_output
 
         statistics = normalisation.of(image)
@@ -144,17 +148,26 @@ class Semantic:
         return contingency(sample.labels, answer, self.label_map)
 
 
-def forward(net: nn.Module, mirror: Sequence[int] = ()) -> Callable[[Tensor], Tensor]:
-    """A function (n, c, *patch) float32 -> (n, classes, *patch) float32 logits, on the CPU.
+def forward(net: nn.Module, mirror: Sequence[int] = ()) -> Predict:
+    """A function (n, c, *patch) float32 -> (n, classes, *patch) float32 logits.
 
     Runs on a GPU in mixed precision where there is one. Logits of mirrored inputs are turned
-    back and averaged.
+    back and averaged. Of a plain U-Net this is a `Headed`, for which prediction needs far
+    less memory: it averages the features before the last layer, which comes to the same.
+
+    Example
+    -------
+    >>> from brodmann.nets.unet import plain_unet
+    >>> net = forward(plain_unet(1, 9, (4, 8), ((1, 1), (2, 2))), mirror=(0, 1))
+    >>> net.features(torch.rand(1, 1, 16, 16)).shape, net(torch.rand(1, 1, 16, 16)).shape
+    (torch.Size([1, 4, 16, 16]), torch.Size([1, 9, 16, 16]))
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = net.to(device).eval()
-    net.decoder.deep_supervision = False
     axes = sorted(mirror)
     flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+    headed = isinstance(net, PlainConvUNet)
+    answer = partial(finest_features, net) if headed else net
 
     @torch.inference_mode()
     def run(batch: Tensor | np.ndarray) -> Tensor:
@@ -163,8 +176,15 @@ def forward(net: nn.Module, mirror: Sequence[int] = ()) -> Callable[[Tensor], Te
         with torch.autocast("cuda", enabled=device.type == "cuda"):
             for flip in flips:
                 turned = [axis + 2 for axis in flip]
-                logits = net(batch.flip(turned)).float().flip(turned)
-                total = logits if total is None else total.add_(logits)
-        return total.div_(len(flips)).cpu() if len(flips) > 1 else total.cpu()
+                values = answer(batch.flip(turned))
+                # With deep supervision the finest scale comes first.
+                values = values if isinstance(values, Tensor) else values[0]
+                values = values.float().flip(turned)
+                total = values if total is None else total.add_(values)
+                del values
+        return total.div_(len(flips)) if len(flips) > 1 else total
 
-    return run
+    if not headed:
+        return run
+    last = net.decoder.seg_layers[-1]
+    return Headed(run, last.weight.detach().flatten(1), last.bias.detach())
