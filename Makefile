@@ -42,7 +42,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > requirements.lock
+	(echo '# Every version that make installs; written by "make lock" on Python 3.11.'; $(BIN)/python -m pip freeze --exclude-editable --exclude pip) > requirements.lock
 
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache

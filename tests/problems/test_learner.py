@@ -95,7 +95,7 @@ def test_the_learning_rate_warms_up_and_falls():
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(parts, tmp_path):
-    cases, problem = parts
+    cases, _ = parts
 
     class Broken(Semantic):
         def step(self, net, batch):

@@ -33,7 +33,7 @@ IN_FULL = 12
 """Sections shown with all their panels; the others are thumbnails."""
 
 
-def write_report(view: RunView, out: Path) -> Path:
+def write_report(view: RunView, out: Path, *, label_images: bool = True) -> Path:
     """Write a run's report into a folder and give the page's path.
 
     Files, each written whole or not at all:
@@ -51,6 +51,8 @@ def write_report(view: RunView, out: Path) -> Path:
     view : RunView
     out : Path
         Made where it is missing; files of the same names are replaced.
+    label_images : bool
+        Write labels/ too; off where the caller keeps the label images itself.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def write_report(view: RunView, out: Path) -> Path:
         If a file cannot be written.
     """
     out = Path(out)
-    for folder in (out, out / "labels", out / "polygons"):
+    for folder in (out, out / "polygons", *([out / "labels"] if label_images else [])):
         make_folder(folder)
     if not len(view.sections):
         raise DataError("a report needs at least one section", view.title, 0)
@@ -82,7 +84,10 @@ def write_report(view: RunView, out: Path) -> Path:
     gallery: list[SectionView] = []
     others: list[SectionView] = []
     for index, section in enumerate(view.sections):
-        rows += _write_files(section, view, out, _stem(section.name, stems))
+        stem = _stem(section.name, stems)
+        if label_images:
+            _write_labels(out / "labels" / f"{stem}.tif", section.prediction)
+        rows += _write_files(section, view, out, stem)
         if index in evenly if shown is None else section.name in shown:
             score = dice.get(section.name)
             gallery.append(section_view(section, view.label_map, f"s{index}", score))
@@ -97,7 +102,6 @@ def write_report(view: RunView, out: Path) -> Path:
 def _write_files(
     section: MappedSection, view: RunView, out: Path, stem: str
 ) -> list[dict[str, Any]]:
-    _write_labels(out / "labels" / f"{stem}.tif", section.prediction)
     write_polygons(
         out / "polygons" / f"{stem}.geojson",
         section.prediction,

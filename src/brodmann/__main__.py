@@ -1,0 +1,5 @@
+"""`python -m brodmann`."""
+
+from brodmann.cli import main
+
+main()
