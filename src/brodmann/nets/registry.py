@@ -8,5 +8,9 @@ from typing import Any
 from brodmann.core import Registry
 
 NETS: Registry[Callable[..., Any]] = Registry(
-    "net", {"plain-unet": "brodmann.nets.unet:plain_unet"}
+    "net",
+    {
+        "plain-unet": "brodmann.nets.unet:plain_unet",
+        "prior-unet": "brodmann.nets.prior:PriorUNet",
+    },
 )

@@ -71,6 +71,7 @@ class Model:
             If the image has other channels, dimensions or spacing than the model.
         """
         self.check(image, where)
+        image = replace(image, channels=self.channels)
         problem = PROBLEMS[self.problem](self.label_map, self.plan)
         return problem.assemble(self.nets, image, self.normalisation, make_folder(out), **options)
 

@@ -41,6 +41,20 @@ class AugmentSection(Section):
     options: dict[str, Any] = {}
 
 
+class PriorSection(Section):
+    """Labels carried along a series of sections, as further input channels."""
+
+    method: Literal["none", "propagate"] = "none"
+    copies: int = Field(8, ge=1)
+    """Times that each training section is written, each with another prior."""
+    gaps: list[int] = Field([1, 2, 3, 4, 6, 8], min_length=1)
+    """How many sections away a copy's labels lie at least; drawn for each copy."""
+    bend_um: float = Field(250.0, ge=0)
+    """Largest deviation of the random bend that stands for errors of registration."""
+    bend_knots_um: list[float] = Field([800.0, 1200.0, 2000.0], min_length=1)
+    """Distances between the knots of the bend; one is drawn for each copy."""
+
+
 class NetSection(Section):
     """The net; what is not given is planned from the data."""
 
@@ -53,6 +67,8 @@ class NetSection(Section):
     max_features: int | None = None
     convs_per_stage: int = Field(2, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    trust: float = Field(0.5, ge=0, le=1)
+    """Share of its corrections that a prior-unet keeps outside training."""
 
 
 class TrainSection(Section):
@@ -121,6 +137,7 @@ class Recipe(Section):
     problem: str = "semantic"
     split: SplitSection = SplitSection()
     augment: AugmentSection = AugmentSection()
+    prior: PriorSection = PriorSection()
     net: NetSection = NetSection()
     train: TrainSection = TrainSection()
     predict: PredictSection = PredictSection()

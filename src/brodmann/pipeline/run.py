@@ -97,6 +97,34 @@ class Run:
         _, key = self.stages.run("augment", {**depends, "split": split}, work)
         return read_folder(self.folder / "augment" / "dataset").split(split), key
 
+    def priors(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
+        """The dataset, its samples with prior channels where the recipe asks for them."""
+        section = self.recipe.prior
+        if section.method == "none":
+            return dataset, content
+        if self.recipe.augment.method != "none":
+            raise RecipeError(
+                "augment and prior cannot both make the training samples", "prior.method"
+            )
+        from brodmann.pipeline.priors import write_priors
+
+        def work(stage: Path) -> dict[str, Any]:
+            write_priors(
+                dataset,
+                section,
+                self.recipe.split,
+                self.recipe.seed,
+                stage / "dataset",
+                lambda done, total: self.report("prior", done, total, "registration"),
+            )
+            return {}
+
+        depends = {"data": content, "prior": section.model_dump(), "seed": self.recipe.seed}
+        _, key = self.stages.run(
+            "prior", {**depends, "split": self.recipe.split.model_dump()}, work
+        )
+        return read_folder(self.folder / "prior" / "dataset"), key
+
     def folds(self, real: Dataset) -> list[tuple[int, list[str], list[str]]]:
         """(number, training subjects, validation names) of every fold to train."""
         split = self.recipe.split
@@ -273,16 +301,17 @@ def run_recipe(
     )
     run = Run(recipe, folder, Stages(folder), report)
     dataset, content, warnings = run.data()
+    labelled = dataset.split(recipe.split.train)
+    dataset, input_key = run.priors(dataset, content)
     test = dataset.split(recipe.split.test)
     if not len(test):
         raise DataError(
             "no test samples", dataset.name, fix="name some under splits in dataset.yaml"
         )
-    real_train = dataset.split(recipe.split.train)
-    train, train_key = run.augment(dataset, content)
+    train, train_key = run.augment(dataset, input_key)
     model, model_key, curves = run.train(dataset, train, train_key)
     predict_key = run.predict(model, test, model_key)
-    scores = run.score(model, real_train, test, predict_key)
+    scores = run.score(model, labelled, test, predict_key)
     result = {
         "name": recipe.name,
         "title": recipe.title or recipe.name,
@@ -297,7 +326,8 @@ def run_recipe(
         "notes": [*recipe.notes, *warnings],
         "steps": recipe.train.steps,
         "plan": model.plan.to_dict(),
-        "training_images": len(train),
+        "training_images": len(labelled),
+        "training_samples": len(train),
         "test_images": len(test),
         "data_hash": content,
         "recipe": recipe.dump(),

@@ -14,8 +14,9 @@ from brodmann.io import read_volume
 from brodmann.metrics import confusions, overlap, roll_up, surfaces
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.recipe import Recipe, ScoreSection
+from brodmann.preprocess import PRIOR
 from brodmann.problems.base import PROBLEMS
-from brodmann.problems.semantic.copying import copied_labels
+from brodmann.problems.semantic.copying import copied_labels, prior_labels
 
 Predict = Callable[[Sample], Volume]
 
@@ -53,7 +54,13 @@ def score_run(
     tables = count("score", from_folder(predicted))
     pooled = sum(tables)
     coarse_table, coarse = roll_up(pooled, label_map)
-    copied = sum(count("score baseline", copied_labels(train, label_map.ignore)))
+    rivals = {"copy": copied_labels(train, label_map.ignore)}
+    if any(name.startswith(PRIOR) for name in model.channels):
+        rivals["propagate"] = prior_labels(label_map)
+    baselines = {
+        name: _means(sum(count(f"score {name}", rival)), label_map, section.exclude)
+        for name, rival in rivals.items()
+    }
     folds = sorted(p for p in predicted.glob("fold*") if p.is_dir())
     return {
         "pooled": _scores(pooled, label_map, section.exclude),
@@ -66,7 +73,7 @@ def score_run(
         ],
         "confusions": confusions(pooled, label_map, section.neighbours),
         "surface": _surface(section, label_map, test, predicted, report) if section.surface else {},
-        "baselines": {"copy": _means(copied, label_map, section.exclude)},
+        "baselines": baselines,
         "folds": _folds(
             {f.name: sum(count(f"score {f.name}", from_folder(f))) for f in folds},
             label_map,

@@ -61,6 +61,8 @@ def train_fold(
         "convs_per_stage": recipe.net.convs_per_stage,
         "dropout": recipe.net.dropout,
     }
+    if recipe.net.kind == "prior-unet":
+        options["trust"] = recipe.net.trust
     label_map = train.label_map
     net = seeded_net(
         key_seed(seed, "net"),

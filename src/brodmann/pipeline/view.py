@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from brodmann.core import Dataset
+from brodmann.core import Dataset, Volume
 from brodmann.io import read_volume
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.recipe import Recipe
+from brodmann.preprocess import image_channels
 from brodmann.report import MappedSection, RunView, write_report
 
 
@@ -34,11 +36,19 @@ class _Sections(Sequence[MappedSection]):
         return MappedSection(
             sample.name,
             sample.subject,
-            sample.image,
+            _visible(sample.image),
             read_volume(self.predicted / f"{sample.name}.tif", spacing=sample.image.spacing),
             sample.labels,
             read_volume(confidence, spacing=sample.image.spacing) if confidence.exists() else None,
         )
+
+
+def _visible(image: Volume) -> Volume:
+    """The image without its prior channels."""
+    count = image_channels(image.channels)
+    if count == image.num_channels:
+        return image
+    return replace(image, data=image.read()[:count], channels=image.channels[:count])
 
 
 def write_run_report(

@@ -1,5 +1,12 @@
 """What is done to an image before anything is learned from it."""
 
-from brodmann.preprocess.intensity import Normalisation, Statistics, measure
+from brodmann.preprocess.intensity import (
+    PRIOR,
+    PRIOR_SCALE,
+    Normalisation,
+    Statistics,
+    image_channels,
+    measure,
+)
 
-__all__ = ["Normalisation", "Statistics", "measure"]
+__all__ = ["PRIOR", "PRIOR_SCALE", "Normalisation", "Statistics", "image_channels", "measure"]

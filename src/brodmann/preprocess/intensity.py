@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,19 @@ import numpy as np
 from brodmann.core import DataError, Volume
 
 BLOCK_VOXELS = 1 << 22
+PRIOR = "prior "
+"""Channels whose name begins so hold probabilities and are no intensities."""
+PRIOR_SCALE = 1000
+"""What stands for probability 1 in such a channel."""
+
+
+def image_channels(channels: Sequence[str]) -> int:
+    """How many channels are intensities; priors come after all of these.
+
+    >>> image_channels(("slice", "prior TH", "prior HB"))
+    1
+    """
+    return sum(not name.startswith(PRIOR) for name in channels)
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,8 @@ class Statistics:
 
 def measure(volumes: Iterable[Volume], where: str = "image") -> Statistics:
     """Mean and deviation of each channel over whole images, a slab of rows at a time.
+
+    Prior channels are not measured: mean 0 and deviation PRIOR_SCALE make them probabilities.
 
     Parameters
     ----------
@@ -72,7 +87,10 @@ def measure(volumes: Iterable[Volume], where: str = "image") -> Statistics:
         raise DataError("no pixels to measure", where)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Statistics(tuple(float(v) for v in mean + shift[:, 0]), tuple(float(v) for v in std))
+    mean += shift[:, 0]
+    first_prior = image_channels(volume.channels)
+    mean[first_prior:], std[first_prior:] = 0, PRIOR_SCALE
+    return Statistics(tuple(map(float, mean)), tuple(map(float, std)))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from brodmann.core import DataError, Dataset, LabelMap, Sample, keyed_rng
 from brodmann.core.files import write_json
-from brodmann.preprocess import Normalisation, Statistics
+from brodmann.preprocess import Normalisation, Statistics, image_channels
 
 LOCATIONS_PER_CLASS = 10_000
 """At most this many positions of a class are kept for one image, drawn without replacement."""
@@ -31,6 +31,8 @@ class Case:
     folder: Path
     name: str
     statistics: Statistics
+    image_channels: int
+    """Channels that are intensities; the others are priors and only move."""
     classes: tuple[int, ...]
     offsets: tuple[int, ...]
 
@@ -58,6 +60,7 @@ class Case:
             folder,
             facts["name"],
             Statistics(tuple(facts["mean"]), tuple(facts["std"])),
+            facts["image_channels"],
             tuple(facts["classes"]),
             tuple(facts["offsets"]),
         )
@@ -119,6 +122,7 @@ def prepare_case(
             "name": sample.name,
             "mean": statistics.mean,
             "std": statistics.std,
+            "image_channels": image_channels(sample.image.channels),
             "classes": classes,
             "offsets": offsets,
         },

@@ -1,4 +1,4 @@
-"""The baseline that every method must beat: take the labels of the nearest training image."""
+"""The baselines that every net must beat: labels copied, or carried by registration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brodmann.core import BACKGROUND, Dataset, Sample, Volume
+from brodmann.core import BACKGROUND, Dataset, LabelMap, Sample, Volume
+from brodmann.preprocess import PRIOR_SCALE, image_channels
 
 THUMBNAIL = 32
 """Side, in pixels, of the pictures by which likeness is judged."""
@@ -54,6 +55,19 @@ def copied_labels(train: Dataset, ignore: int | None = None) -> Callable[[Sample
         if ignore is not None:
             copied = np.where(copied == ignore, BACKGROUND, copied).astype(labels.dtype)
         return Volume(copied, sample.image.spatial_axes, sample.image.spacing)
+
+    return predict
+
+
+def prior_labels(label_map: LabelMap) -> Callable[[Sample], Volume]:
+    """A predictor that answers with the likeliest class of a sample's prior channels."""
+
+    def predict(sample: Sample) -> Volume:
+        first = image_channels(sample.image.channels)
+        prior = sample.image.read()[first:]
+        background = PRIOR_SCALE - prior.sum(0, dtype=np.float32)
+        classes = np.concatenate([background[None], prior]).argmax(0)
+        return Volume(label_map.to_ids(classes), sample.image.spatial_axes, sample.image.spacing)
 
     return predict
 

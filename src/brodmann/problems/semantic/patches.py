@@ -79,7 +79,7 @@ class Batches(TorchDataset):
         rng = keyed_rng(self.seed, self.purpose, step, item)
         case = self.case_for(step, item)
         centre = self._centre(case, rng, forced=item >= self.batch - self.forced)
-        params = self.augmentation.draw_patch(rng, self.patch, case.image.shape[0], self.spacing)
+        params = self.augmentation.draw_patch(rng, self.patch, case.image_channels, self.spacing)
         source = self.augmentation.source_shape(params, self.patch)
         image, labels = read_patch(case, centre, source)
         return self.augmentation.apply_patch(params, image, labels, self.patch)
