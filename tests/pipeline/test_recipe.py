@@ -73,3 +73,18 @@ def test_a_recipe_survives_its_own_dump(tmp_path):
     path = tmp_path / "again.yaml"
     path.write_text(yaml.safe_dump(recipe.dump()), "utf-8")
     assert load_recipe(str(path)) == recipe
+
+
+def test_every_key_is_in_the_docs():
+    from pathlib import Path
+
+    from brodmann.pipeline.recipe import Recipe, Section
+
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text("utf-8")
+    for name, field in Recipe.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            for key in section.model_fields:
+                assert f"| `{name}.{key}` |" in text
+        else:
+            assert f"| `{name}` |" in text

@@ -3,7 +3,7 @@
 Consecutive sections of a block look alike, so that the displacement between neighbours can be
 found from their images alone. Displacements are chained from a labelled section to one without
 labels, mended by one direct registration at the end, and the labels of the nearest labelled
-section on each side are pulled along and blended. What comes out is a prior: for each region
+section on each side are pulled along and blended, each place in favour of what looks alike. What comes out is a prior: for each region
 the probability that a pixel belongs to it, on sections that nobody labelled.
 """
 
@@ -24,6 +24,11 @@ the TV-L1 flow, for images of deviation CONTRAST."""
 CONTRAST = 0.2
 FLAT = 0.15
 """Share of the image's deviation below which a neighbourhood counts as flat."""
+VOTE_REACH = 0.1
+"""Reach, as a share of the shorter side, over which a carried section is compared with its target."""
+LIKENESS = 6.0
+"""How fast the vote of a carried section falls with its mean squared difference from the target,
+in units of CONTRAST squared; 0 would let all vote alike."""
 SOFTNESS_PX = 1.0
 """Blur of carried label borders: what registration cannot know."""
 
@@ -75,7 +80,8 @@ class Carrier:
         If sections differ in size, or none is labelled.
 
     Source: the displacement between neighbours is TV-L1 optical flow (Zach et al. 2007) as in
-    scikit-image; blending by distance is the usual one of atlas propagation.
+    scikit-image; local votes by likeness are
+    those of multi-atlas fusion (Artaechevarria et al. 2009).
 
     Example
     -------
@@ -154,11 +160,17 @@ class Carrier:
                 for look in looks:
                     field = self.field(index, source, look)
                     field = field if bend is None else chained(bend, field)
-                    total += weight / len(looks) * pulled(self._softened(source), field)
+                    vote = weight * self._likeness(index, source, look, field)
+                    total += vote * pulled(self._softened(source), field)
         # Where only ignored pixels were carried from, nothing is known: background.
-        known = total.sum(0)
-        total[0] += known < 1e-3
+        total[0] += total.sum(0) < 1e-12
         return total / total.sum(0)
+
+    def _likeness(self, to: int, source: int, look: int, field: np.ndarray) -> np.ndarray:
+        """How far a carried section is to be believed, pixel by pixel, in 0..1."""
+        fixed, moving = self.views[look][to], pulled(self.views[look][source], field)
+        apart = ndimage.gaussian_filter((fixed - moving) ** 2, VOTE_REACH * min(self.shape))
+        return np.exp(-LIKENESS * apart / CONTRAST**2)
 
     def field(self, to: int, source: int, look: int = 0) -> np.ndarray:
         """Displacement (2, h, w) that pulls section `source` onto section `to`."""
