@@ -101,3 +101,17 @@ class TestReal:
         naive = Dataset("naive", data.names, data._load, data.label_map, splits=halves)
         found = {f.file for f in leaks(naive) if f.file.startswith("labels")}
         assert len(found) >= (15 if level == "groups" else 7)
+
+
+@pytest.mark.real
+def test_unlabelled_slices_fill_the_gaps_and_leak_nothing(real_data):
+    plain, whole = brain100um(real_data), brain100um(real_data, unlabelled=True)
+    rest = whole.splits["unlabelled"]
+    assert (
+        whole.splits["train"] == plain.splits["train"]
+        and whole.splits["test"] == plain.splits["test"]
+    )
+    assert all(whole[name].labels is None for name in rest) and not set(rest) & set(plain.names)
+    positions = sorted(whole[name].meta["position"] for name in whole.names)
+    assert positions == list(range(positions[0], positions[-1] + 1))
+    assert not any("unlabelled" in finding.what for finding in leaks(whole))

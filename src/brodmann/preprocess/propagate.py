@@ -53,7 +53,7 @@ def pulled(values: np.ndarray, field: np.ndarray) -> np.ndarray:
     places = (rows + field[0], columns + field[1])
     flat = values.reshape(-1, *values.shape[-2:])
     out = [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in flat]
-    return np.stack(out).reshape(*values.shape[:-2], *field.shape[1:]).astype(np.float32)
+    return np.array(out).reshape(*values.shape[:-2], *field.shape[1:]).astype(np.float32)
 
 
 def chained(first: np.ndarray, then: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ class Carrier:
         self.labels, self.num_classes = dict(labels), num_classes
         self._steps: dict[tuple[int, int, int], np.ndarray] = {}
         self._fields: dict[tuple[int, int, int], np.ndarray] = {}
-        self._soft: dict[int, np.ndarray] = {}
+        self._soft: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def sources(self, index: int, gap: int = 1) -> list[tuple[int, float]]:
         """The nearest labelled section on each side, at least `gap` away, and their weights."""
@@ -161,7 +161,8 @@ class Carrier:
                     field = self.field(index, source, look)
                     field = field if bend is None else chained(bend, field)
                     vote = weight * self._likeness(index, source, look, field)
-                    total += vote * pulled(self._softened(source), field)
+                    classes, soft = self._softened(source)
+                    total[classes] += vote * pulled(soft, field)
         # Where only ignored pixels were carried from, nothing is known: background.
         total[0] += total.sum(0) < 1e-12
         return total / total.sum(0)
@@ -197,17 +198,14 @@ class Carrier:
             fixed, moving, attachment=LOOKS[look][1], num_warp=5, dtype=np.float32
         )
 
-    def _softened(self, source: int) -> np.ndarray:
+    def _softened(self, source: int) -> tuple[np.ndarray, np.ndarray]:
+        """The classes that a section holds, and a blurred mask of each."""
         if source not in self._soft:
             labels = self.labels[source]
-            self._soft[source] = np.stack(
-                [
-                    ndimage.gaussian_filter((labels == c).astype(np.float32), SOFTNESS_PX)
-                    if (labels == c).any()
-                    else np.zeros(self.shape, np.float32)
-                    for c in range(self.num_classes)
-                ]
-            )
+            classes = np.unique(labels[labels >= 0])
+            masks = [(labels == c).astype(np.float32) for c in classes]
+            blurred = [ndimage.gaussian_filter(mask, SOFTNESS_PX) for mask in masks]
+            self._soft[source] = classes, np.array(blurred).reshape(-1, *self.shape)
         return self._soft[source]
 
 
