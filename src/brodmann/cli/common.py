@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from rich.progress import (
 from brodmann.core import RecipeError
 
 JSON_HELP = "Print one JSON object on standard output, and nothing else there."
+LINE_EVERY_S = 30.0
 Report = Callable[[str, int, int, str], None]
 """Called as (what, done, total, note) while work goes on."""
 
@@ -40,12 +42,15 @@ def out() -> Console:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A bar for each kind of work, with time left, on standard error.
+    """A bar for each kind of work, with time left, on standard error; lines where it is a file.
 
     >>> with progress() as report:
     ...     report("train", 5, 10, "loss 0.31")
     """
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
     bars = Progress(
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -66,6 +71,24 @@ def progress() -> Iterator[Report]:
 
     with bars:
         yield report
+
+
+def _lines(console: Console) -> Report:
+    """A line when a kind of work begins, every half minute, and when it is done."""
+    began: dict[str, tuple[float, int]] = {}
+    spoken: dict[str, float] = {}
+
+    def report(what: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        start, first = began.setdefault(what, (now, done))
+        if done < total and now - spoken.get(what, -LINE_EVERY_S) < LINE_EVERY_S:
+            return
+        spoken[what] = now
+        rate = (done - first) / (now - start) if now > start else 0
+        left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+        console.print(f"{what}: {done}/{total}{left} {note}".rstrip(), soft_wrap=True)
+
+    return report
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:
