@@ -129,7 +129,7 @@ class Dataset(Sequence[Sample]):
         return self._like(load=load)
 
     def _like(self, **changes: Any) -> Dataset:
-        fields = {
+        fields: dict[str, Any] = {
             "name": self.name,
             "names": self.names,
             "load": self._load,
