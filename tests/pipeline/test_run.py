@@ -190,7 +190,7 @@ def test_offline_expansion_is_trained_on(tmp_path):
         "demo", [*TINY, "augment.method=classical", "augment.factor=2", "train.steps=2"]
     )
     result = run_recipe(recipe, tmp_path / "out")
-    assert result["training_images"] == 3 * 3
+    assert result["training_images"] == 3 and result["training_samples"] == 3 * 3
 
 
 def test_a_folder_with_faults_is_refused_before_training(tmp_path):
@@ -234,3 +234,65 @@ def test_volumes_walk_the_same_path(tmp_path):
     )  # fmt: skip
     result = run_recipe(recipe, tmp_path / "out")
     assert result["plan"]["strides"][1] == [1, 2, 2] and result["mean_dice"] > 0.5
+
+
+def test_sections_of_which_some_are_annotated_are_enough(tmp_path):
+    """No splits, and only some of the label images: whole animals are held out of these."""
+    data = write_folder(
+        phantom_sections(subjects=4, shape=(256, 512), subregions=8, primary=3), tmp_path / "data"
+    )
+    config = (data / "dataset.yaml").read_text("utf-8")
+    (data / "dataset.yaml").write_text(config.split("splits:")[0], "utf-8")
+    sorted((data / "labels").iterdir())[0].unlink()
+    recipe = load_recipe("sections", [f"data.path={data}", *TINY[4:], "train.steps=2"])
+    result = run_recipe(recipe, tmp_path / "out")
+    assert (result["training_images"], result["test_images"]) == (2, 1)
+
+
+def test_a_test_sample_without_labels_is_refused_before_training(tmp_path):
+    data = write_folder(
+        phantom_sections(subjects=4, shape=(256, 512), subregions=8, primary=3), tmp_path / "data"
+    )
+    sorted((data / "labels").iterdir())[-1].unlink()
+    recipe = load_recipe("sections", [f"data.path={data}", *TINY[4:]])
+    with pytest.raises(DataError, match="split 'test' without labels"):
+        run_recipe(recipe, tmp_path / "out")
+    with pytest.raises(DataError, match="no such dataset folder"):
+        run_recipe(load_recipe("sections", ["data.path=nowhere"]), tmp_path / "other")
+
+
+def test_images_of_another_spacing_are_brought_to_the_median(tmp_path):
+    from brodmann.core import Dataset
+    from brodmann.datasets.phantoms.sections import phantom_section, phantom_tree
+
+    sizes = {"a": (128, 256), "b": (256, 512), "c": (256, 512), "d": (256, 512)}
+    tree = phantom_tree(8, 3)
+
+    def load(name):
+        return phantom_section(sizes[name], tree, subject=ord(name), name=name)
+
+    split = {"train": ["a", "b", "c"], "test": ["d"]}
+    data = write_folder(Dataset("mixed", list(sizes), load, tree, splits=split), tmp_path / "data")
+    recipe = load_recipe("sections", [f"data.path={data}", *TINY[4:], "train.steps=2"])
+    run_recipe(recipe, tmp_path / "out")
+    cases = [np.load(p, mmap_mode="r") for p in sorted((tmp_path / "out").rglob("labels.npy"))]
+    assert [case.shape for case in cases] == [(256, 512)] * 3
+    assert set(np.unique(cases[0])) <= set(range(-1, 9))
+
+
+def test_ctrl_c_in_training_is_130_and_the_same_command_goes_on(finished, tmp_path):
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "brodmann", "run", "demo", *settings(), "--out", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while (
+        not (folder / "train" / "fold0" / "checkpoint.pt").exists() and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "goes on from here" in said
+    assert cli("run", "demo", *settings(), "--out", folder).returncode == 0
+    assert essence(folder) == essence(finished[0])

@@ -15,13 +15,13 @@ def doctor(as_json: bool = typer.Option(False, "--json", help=JSON_HELP)) -> Non
     from brodmann.pipeline.environment import describe_machine
 
     def text(facts: dict) -> None:
-        from rich.table import Table
+        from rich.text import Text
 
-        table = Table(box=None, show_header=False, pad_edge=False)
+        console, width = out(), max(map(len, facts)) + 2
         for key, value in facts.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {version}" for name, version in value.items())
-            table.add_row(f"[bold]{key.replace('_', ' ')}[/]", str(value))
-        out().print(table)
+            name = f"{key.replace('_', ' '):<{width}}"
+            console.print(Text.assemble((name, "bold"), str(value)), soft_wrap=True)
 
     emit(describe_machine(), as_json, text)

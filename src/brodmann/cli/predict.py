@@ -19,7 +19,7 @@ def predict(
         None, "--spacing", metavar="Y,X", help="Micrometres per pixel, for files that do not say."
     ),
     suffix: str = typer.Option(
-        ".tif", "--format", help="Label files: .tif, .ome.zarr, .png, .nii.gz."
+        ".tif", "--format", help="Label files: tif, ome.zarr, png, nii.gz, h5."
     ),
     step: float = typer.Option(
         0.5, "--step", min=0.05, max=1.0, help="Distance between windows, in windows."
@@ -37,8 +37,8 @@ def predict(
     """Map images with a trained model, in memory that does not grow with the image's height.
 
     Writes label images, confidence, labels.csv, areas.csv, polygons for QuPath and a page of
-    pictures into OUT; if OUT is a file name (maps/a.tif), only that label image. Stopped, the
-    same command goes on where it was.
+    pictures into OUT; if OUT is a file name (maps/a.tif), only that label image. Files that
+    predict did not write are never replaced. Stopped, the same command goes on where it was.
 
     Example: brodmann predict runs/demo/model sections/ maps/ --spacing 25,25
     """
@@ -66,9 +66,10 @@ def predict(
     def text(result: dict) -> None:
         console = out()
         for image in result["images"]:
-            console.print(f"map     {image['labels']}")
+            console.print(f"map     {image['labels']}", markup=False, soft_wrap=True)
         for key in ("labels_table", "areas", "report"):
             if key in result:
-                console.print(f"{key.split('_')[0]:<7} {result[key]}")
+                line = f"{key.split('_')[0]:<7} {result[key]}"
+                console.print(line, markup=False, soft_wrap=True)
 
     emit(result, as_json, text)

@@ -30,10 +30,13 @@ def recipes(
 
     def text_rows(rows: list[dict]) -> None:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("recipe", "data", "what it does", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(f"[bold]{row['name']}[/]", row["data"], row["title"])
+            name, data, title = (Text(str(row[key])) for key in ("name", "data", "title"))
+            name.stylize("bold")
+            table.add_row(name, data, title)
         out().print(table)
         out().print("\nRun one:  brodmann run NAME --out DIR", style="dim")
 

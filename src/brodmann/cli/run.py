@@ -14,7 +14,7 @@ def run(
     settings: list[str] = typer.Option(
         [], "--set", metavar="A.B=C", help="Change a key of the recipe; may be given often."
     ),
-    out_dir: Path = typer.Option(None, "--out", help="Run folder [default: runs/RECIPE]."),
+    out_dir: Path = typer.Option(None, "--out", help="Run folder.", show_default="runs/RECIPE"),
     seed: int = typer.Option(None, "--seed", min=0, help="The same as --set seed=N."),
     workers: int = typer.Option(
         None, "--workers", min=0, help="Processes that make batches; changes no byte."
@@ -27,6 +27,9 @@ def run(
     what a change touches.
 
     Example: brodmann run demo --out runs/demo --set train.steps=300
+
+    With a dataset folder of your own: brodmann run sections --set data.path=my_sections --out
+    runs/mine
     """
     import shlex
     import sys
@@ -44,12 +47,20 @@ def run(
 
     def text(result: dict) -> None:
         console = out()
-        console.print(f"\n[bold]{result['title']}[/]")
-        console.print(f"mean Dice {result['mean_dice']:.3f}   mean IoU {result['mean_iou']:.3f}")
+
+        def line(words: str, style: str | None = None) -> None:
+            console.print(words, style=style, markup=False, soft_wrap=True)
+
+        line(f"\n{result['title']}", "bold")
+        if result["mean_dice"] is None:
+            line("no region to score")
+        else:
+            line(f"mean Dice {result['mean_dice']:.3f}   mean IoU {result['mean_iou']:.3f}")
         for name, scores in result["baselines"].items():
-            console.print(f"  baseline {name}: mean Dice {scores['mean_dice']:.3f}", style="dim")
-        console.print(f"result  {folder / 'result.json'}")
-        console.print(f"model   {folder / 'model'}")
-        console.print(f"report  {folder / 'report' / 'report.html'}")
+            if scores["mean_dice"] is not None:
+                line(f"  baseline {name}: mean Dice {scores['mean_dice']:.3f}", "dim")
+        line(f"result  {folder / 'result.json'}")
+        line(f"model   {folder / 'model'}")
+        line(f"report  {folder / 'report' / 'report.html'}")
 
     emit(result, as_json, text)

@@ -69,6 +69,11 @@ class Files:
     points: Path | None = None
     meta: Path | None = None
 
+    def all(self) -> list[Path]:
+        """Every file of the sample that is there."""
+        others = (self.labels, self.labels2, self.points, self.meta)
+        return [*self.images, *(file for file in others if file is not None)]
+
 
 @dataclass
 class Layout:

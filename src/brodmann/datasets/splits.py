@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from brodmann.core import DataError, Dataset, RecipeError, keyed_rng
 
@@ -10,8 +11,10 @@ TEST_SHARE = 0.2
 """Share of the subjects held out of a dataset that names no splits."""
 
 
-def with_split(dataset: Dataset, seed: int = 0) -> Dataset:
+def with_split(dataset: Dataset, labelled: Collection[str], seed: int = 0) -> Dataset:
     """The dataset itself if it names splits, else with whole subjects held out for the test.
+
+    Only samples in `labelled` are trained on and tested; the others become "unlabelled".
 
     Raises
     ------
@@ -21,24 +24,25 @@ def with_split(dataset: Dataset, seed: int = 0) -> Dataset:
     Example
     -------
     >>> from brodmann.core import Sample
-    >>> pair = with_split(Dataset("d", ["a", "b", "c"], Sample, subjects={"a": "m1", "b": "m1"}))
+    >>> pair = with_split(Dataset("d", ["a", "b", "c"], Sample, subjects={"a": "m1", "b": "m1"}), "abc")
     >>> len(pair.splits["train"]) + len(pair.splits["test"])
     3
     """
     if dataset.splits:
         return dataset
-    subjects = sorted(set(dataset.subjects.values()))
+    subjects = sorted({dataset.subjects[name] for name in dataset.names if name in labelled})
     if len(subjects) < 2:
         raise DataError(
-            "one subject and no splits: nothing is left to test on",
+            "no splits, and labels of fewer than two subjects: nothing is left to test on",
             dataset.name,
-            fix="name train and test samples under splits in dataset.yaml",
+            fix="label another animal, or name train and test samples under splits in dataset.yaml",
         )
     keyed_rng(seed, "test subjects").shuffle(subjects)
     held = set(subjects[: max(1, round(TEST_SHARE * len(subjects)))])
-    sides: dict[str, list[str]] = {"train": [], "test": []}
+    sides: dict[str, list[str]] = {"train": [], "test": [], "unlabelled": []}
     for name in dataset.names:
-        sides["test" if dataset.subjects[name] in held else "train"].append(name)
+        known = "test" if dataset.subjects[name] in held else "train"
+        sides[known if name in labelled else "unlabelled"].append(name)
     return dataset.with_splits(sides)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.core import LabelMap, Volume
+from brodmann.core import DataError, LabelMap, Volume
+from brodmann.core.files import make_folder, write_text
 from brodmann.io import read_volume, write_volume
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.stages import content_key
@@ -72,6 +73,8 @@ def map_image(
     *,
     confidence_path: Path | None = None,
     where: str = "image",
+    key: str = "",
+    redo: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
     **options: Any,
 ) -> Mapped:
@@ -88,6 +91,11 @@ def map_image(
         format of their suffix.
     where : str
         What to call the image in an error.
+    key : str
+        Stands for all that the map depends on; half-mapped work of another key is not gone on
+        with. By default made of the model, `where`, the image's grid and the options.
+    redo : bool
+        Map although the files are there; the old ones stay until the new ones are whole.
     report : callable
         Called with (windows done, windows).
     **options
@@ -95,21 +103,35 @@ def map_image(
 
     Work in progress lies beside the label file in `.NAME.partial` and is used when the same
     call is made again after a stop; files appear only when they are whole.
+
+    Raises
+    ------
+    DataError
+        If the image holds NaN or cannot be read; names `where`.
+    ModelError
+        If the image does not fit the model.
     """
     done = Mapped(labels_path, confidence_path)
-    if done.whole:
-        return done
-    on_grid = at_spacing(image, model.plan.spacing)
     partial = labels_path.with_name(f".{labels_path.name}.partial")
-    model.map(
-        on_grid,
-        partial,
-        where,
-        confidence=confidence_path is not None,
-        key=content_key(model.fingerprint, where, image.shape, image.spacing),
-        report=report,
-        **options,
+    if done.whole and not redo:
+        # A stop after the last file appeared leaves it behind.
+        shutil.rmtree(partial, ignore_errors=True)
+        return done
+    options = {**options, "confidence": confidence_path is not None}
+    key = key or content_key(
+        model.fingerprint, where, image.shape, image.spacing, sorted(options.items())
     )
+    mark = partial / "key"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
+        shutil.rmtree(partial, ignore_errors=True)
+        write_text(make_folder(partial) / mark.name, key)
+    on_grid = at_spacing(image, model.plan.spacing)
+    try:
+        model.map(on_grid, partial, where, key=key, report=report, **options)
+    except DataError as error:
+        if error.where == "image":
+            error.where = where
+        raise
     shape = image.spatial_shape
 
     def finish(name: str, path: Path, label_map: LabelMap | None) -> None:
@@ -122,5 +144,5 @@ def map_image(
     if confidence_path is not None:
         finish("confidence.zarr", confidence_path, None)
     finish("classes.zarr", labels_path, model.label_map)
-    shutil.rmtree(partial)
+    shutil.rmtree(partial, ignore_errors=True)
     return done

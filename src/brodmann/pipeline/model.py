@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from brodmann.core import DataError, LabelMap, ModelError, Volume
+from brodmann.core import LabelMap, ModelError, Volume
 from brodmann.core.files import make_folder, write_text, written_beside
 from brodmann.nets import NETS
-from brodmann.preprocess import Normalisation, Statistics
+from brodmann.preprocess import Normalisation, Statistics, image_channels
 from brodmann.problems.base import PROBLEMS
 from brodmann.problems.semantic.plan import Plan
 
@@ -81,8 +81,16 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all weights."""
+        """A hash of all that an answer depends on: weights, plan, normalisation, labels."""
         digest = hashlib.blake2b(digest_size=16)
+        rest = (
+            self.problem,
+            self.net_options,
+            self.plan,
+            self.normalisation,
+            self.label_map.classes,
+        )
+        digest.update(repr((rest, self.channels)).encode())
         for net in self.nets:
             for tensor in net.state_dict().values():
                 digest.update(
@@ -97,6 +105,13 @@ class Model:
     def check(self, image: Volume, where: str = "image") -> None:
         """Refuse an image that this model cannot know how to read."""
         if image.num_channels != len(self.channels):
+            if image_channels(self.channels) < len(self.channels):
+                raise ModelError(
+                    "the model needs priors carried from labelled sections of the same series",
+                    where,
+                    f"{image.num_channels} channels",
+                    "map the series by brodmann run with prior.method=propagate",
+                )
             raise ModelError(
                 f"the model takes {len(self.channels)} channels ({', '.join(self.channels)})",
                 where,
@@ -117,6 +132,7 @@ class Model:
     def save(self, folder: Path) -> Path:
         """Write the model folder; the weights last, so that a half-written one is no model."""
         make_folder(folder)
+        (folder / "model.safetensors").unlink(missing_ok=True)
         self.label_map.to_csv(folder / "labels.csv")
         statistics = self.normalisation.statistics
         tree = {
@@ -173,6 +189,8 @@ class Model:
                 else None,
             )
             label_map = LabelMap.from_csv(folder / "labels.csv")
+            problem = tree["problem"]
+            PROBLEMS[problem]
             channels = tuple(tree["channels"])
             nets = [
                 build_net(tree["net"], plan, len(channels), label_map.num_classes)
@@ -202,7 +220,7 @@ class Model:
         for net in nets:
             net.eval()
         return cls(
-            tree["problem"],
+            problem,
             nets,
             tree["net"],
             plan,
@@ -233,12 +251,21 @@ def card(model: Model) -> str:
     facts = "\n".join(f"| {key} | {value} |" for key, value in model.facts.items())
     regions = ", ".join(model.label_map.class_names[1:])
     plan = model.plan
+    shown = image_channels(model.channels)
+    channels = ", ".join(model.channels[:shown])
+    use = "    brodmann predict THIS_FOLDER IMAGE OUT"
+    if shown < len(model.channels):
+        channels += " and one prior for each region"
+        use = (
+            "It mends labels that registration carries along a series (`brodmann run` with\n"
+            "`prior.method=propagate`) and maps no image by itself."
+        )
     return f"""# {model.facts.get("title") or "Brodmann model"}
 
-Maps {len(plan.patch)}D images with channels {", ".join(model.channels)} at {_um(plan.spacing)} to
+Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} to
 {model.label_map.num_classes - 1} regions.
 
-    brodmann predict THIS_FOLDER IMAGE OUT
+{use}
 
 | | |
 |---|---|
@@ -270,5 +297,5 @@ def _read_yaml(folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError("cannot read the model", path, error) from error
     if not isinstance(tree, dict):
-        raise DataError("model.yaml is no mapping", path)
+        raise ModelError("model.yaml is no mapping", path)
     return tree

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brodmann.augment.base import make_augmentation
 from brodmann.core import RecipeError, nearest
 from brodmann.datasets.registry import DATASETS
+from brodmann.nets import NETS
+from brodmann.problems.base import PROBLEMS
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and deaf to keys that it does not know."""
+    """A part of a recipe: frozen; refuses keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -102,8 +104,8 @@ class PredictSection(Section):
 
     step: float = Field(0.5, gt=0, le=1)
     """Distance between windows, in patches."""
-    mirror: list[int] = []
-    """Spatial axes along which predictions are mirrored and averaged."""
+    mirror: str = Field("", pattern="^[zyx]*$")
+    """Letters of the axes along which predictions are mirrored and averaged, such as "x"."""
     tissue: bool = False
     """Skip what is not tissue."""
     confidence: bool = True
@@ -118,7 +120,7 @@ class ScoreSection(Section):
     """Acronyms left out of the means."""
     surface: bool = True
     """Surface distances too."""
-    tolerance_um: float | None = None
+    tolerance_um: float | None = Field(None, ge=0)
     """For the normalised surface Dice; two pixels by default."""
     neighbours: int = 12
     """How many confusions to list."""
@@ -224,6 +226,13 @@ def _check_names(tree: dict, where: str) -> None:
         raise RecipeError(
             "a recipe needs data.kind", where, fix="known: " + ", ".join(DATASETS.names())
         )
+    if not isinstance(data["kind"], str):
+        raise RecipeError(
+            "data.kind is a name", where, data["kind"], "known: " + ", ".join(DATASETS.names())
+        )
+    PROBLEMS[tree.get("problem", "semantic")]
+    net = tree.get("net")
+    NETS[net.get("kind", "plain-unet") if isinstance(net, dict) else "plain-unet"]
     known = inspect.signature(DATASETS[data["kind"]]).parameters
     for key in data.keys() - {"kind"}:
         if key not in known:

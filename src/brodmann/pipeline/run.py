@@ -12,13 +12,14 @@ from brodmann.augment.base import make_augmentation
 from brodmann.core import DataError, Dataset, RecipeError, Sample
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.folder import read_folder, write_folder
+from brodmann.datasets.layout import scan
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import grouped_folds, with_split
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.mapping import map_image
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.recipe import Recipe
-from brodmann.pipeline.stages import Stages, file_hash
+from brodmann.pipeline.stages import Stages, content_key, file_hash
 
 HEADLINES = ("mean_dice", "mean_f1", "mean_iou", "mean_precision", "mean_recall")
 Report = Callable[[str, int, int, str], None]
@@ -43,7 +44,9 @@ class Run:
         params = dict(self.recipe.data)
         kind = params.pop("kind")
         if kind == "folder":
-            path = Path(params["path"])
+            path = Path(str(params["path"]))
+            if not path.is_dir():
+                raise DataError("no such dataset folder", path, fix="correct data.path")
         else:
 
             def make(stage: Path) -> dict[str, Any]:
@@ -55,7 +58,7 @@ class Run:
             depends = {"data": self.recipe.data, "version": versions()["brodmann"]}
             self.stages.run("data", depends, make)
             path = self.folder / "data" / "dataset"
-        content = file_hash(path)
+        content = dataset_hash(path)
 
         def look(stage: Path) -> dict[str, Any]:
             from brodmann.datasets.check import check
@@ -70,7 +73,21 @@ class Run:
             return {"warnings": [str(finding.as_error()) for finding in findings]}
 
         outcome, _ = self.stages.run("check", {"data": content}, look)
-        return with_split(read_folder(path), self.recipe.seed), content, outcome["warnings"]
+        dataset = with_split(read_folder(path), labelled_names(path), self.recipe.seed)
+        self._labelled(dataset, set(labelled_names(path)))
+        return dataset, content, outcome["warnings"]
+
+    def _labelled(self, dataset: Dataset, labelled: set[str]) -> None:
+        """Refuse training and test samples without labels before anything is learned."""
+        for split in (self.recipe.split.train, self.recipe.split.test):
+            bare = [name for name in dataset.split(split).names if name not in labelled]
+            if bare:
+                raise DataError(
+                    f"samples of split {split!r} without labels",
+                    "dataset.yaml",
+                    ", ".join(bare[:5]),
+                    "add labels/NAME, or move them to a split named unlabelled",
+                )
 
     def augment(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
         """The training samples, or what offline augmentation made of them."""
@@ -214,7 +231,7 @@ class Run:
                         else None,
                         where=name,
                         step=section.step,
-                        mirror=section.mirror,
+                        mirror=[model.spatial_axes.index(axis) for axis in section.mirror],
                         tissue=section.tissue,
                     )
                     count()
@@ -248,6 +265,20 @@ class Run:
             self.report(what, done, total, "")
 
         return advance
+
+
+def labelled_names(path: Path) -> list[str]:
+    """Samples of a dataset folder that have a label image; nothing is opened."""
+    return [name for name, files in scan(path).samples.items() if files.labels is not None]
+
+
+def dataset_hash(path: Path) -> str:
+    """Hash of the files that make up a dataset folder, wherever links lead; others do not count."""
+    layout = scan(path)
+    parts = [path / "dataset.yaml", path / "labels.csv"]
+    for files in layout.samples.values():
+        parts += files.all()
+    return content_key([(str(p.relative_to(path)), file_hash(p)) for p in parts if p.exists()])
 
 
 def _counted(dataset: Dataset, advance: Callable[[], None]) -> Dataset:
@@ -307,6 +338,11 @@ def run_recipe(
     if not len(test):
         raise DataError(
             "no test samples", dataset.name, fix="name some under splits in dataset.yaml"
+        )
+    axes = test[0].image.spatial_axes
+    if not set(recipe.predict.mirror) <= set(axes):
+        raise RecipeError(
+            "no such axis to mirror", "predict.mirror", recipe.predict.mirror, f"axes are {axes}"
         )
     train, train_key = run.augment(dataset, input_key)
     model, model_key, curves = run.train(dataset, train, train_key)

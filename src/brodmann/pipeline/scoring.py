@@ -119,11 +119,11 @@ def _surface(
     from brodmann.metrics.surface import summary
 
     found: dict[int, list] = {}
-    tolerance_um = section.tolerance_um
+    tolerance_um = None
     for done, name in enumerate(test.names, start=1):
         sample = test[name]
         spacing = sample.labels.spacing
-        tolerance_um = tolerance_um or 2 * max(spacing)
+        tolerance_um = 2 * max(spacing) if section.tolerance_um is None else section.tolerance_um
         answer = read_volume(predicted / f"{name}.tif", spacing="unit")
         per_class = surfaces(
             label_map.to_classes(sample.labels.numpy(), name),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brodmann.core import OutputError
-from brodmann.core.files import make_folder, write_json
+from brodmann.core.files import make_folder, write_json, write_text
 
 MARK = "stage.json"
 
@@ -86,7 +86,7 @@ class Stages:
             except OSError as error:
                 raise OutputError("cannot clear an old stage", folder, error.strerror) from error
         make_folder(folder)
-        begun.write_text(key, "utf-8")
+        write_text(begun, key)
         self.announce(name, "start")
         outcome = work(folder)
         write_json(mark, {"key": key, "outcome": outcome})

@@ -52,10 +52,13 @@ def train_fold(
     seed = key_seed(recipe.seed, "fold", number)
     augmentation = _augmentation(recipe)
     normalisation = _normalisation(section.normalisation, train)
-    report(0, section.steps, "preparing")
-    cases = prepare_cases(train, normalisation, seed, folder / "cases")
-    plan = plan_for(recipe, train, [case.image.shape for case in cases])
-    channels = _channels(train)
+    channels, spacing = _form(train)
+
+    def preparing(done: int, total: int) -> None:
+        report(0, section.steps, f"preparing {done} of {total}")
+
+    cases = prepare_cases(train, normalisation, seed, folder / "cases", spacing, preparing)
+    plan = plan_for(recipe, train, [case.image.shape for case in cases], spacing)
     options = {
         "kind": recipe.net.kind,
         "convs_per_stage": recipe.net.convs_per_stage,
@@ -71,7 +74,7 @@ def train_fold(
     problem = PROBLEMS[recipe.problem](label_map, plan)
     validation = None
     if len(held) and section.validate_every:
-        held_cases = prepare_cases(held, normalisation, seed, folder / "held")
+        held_cases = prepare_cases(held, normalisation, seed, folder / "held", spacing)
         validation = Batches(
             held_cases, plan.patch, plan.batch, make_augmentation("none"), seed,
             foreground=section.foreground, purpose="validate",
@@ -99,10 +102,11 @@ def train_fold(
     return model, curve
 
 
-def plan_for(recipe: Recipe, train: Dataset, shapes: list[tuple[int, ...]]) -> Plan:
+def plan_for(
+    recipe: Recipe, train: Dataset, shapes: list[tuple[int, ...]], spacing: tuple[float, ...]
+) -> Plan:
     """The plan of a training set from its channel-first shapes, with what the recipe sets."""
     section = recipe.net
-    spacing = train[0].image.spacing
     spatial = np.array([shape[1:] for shape in shapes])
     return plan_unet(
         np.median(spatial, axis=0).astype(int),
@@ -137,10 +141,12 @@ def _normalisation(kind: str, train: Dataset) -> Normalisation:
     return Normalisation("dataset", measure((train[n].image for n in train.names), train.name))
 
 
-def _channels(train: Dataset) -> tuple[str, ...]:
-    first = train[0].image
+def _form(train: Dataset) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The channels that all training images share, and the median of their spacings in um."""
+    first, spacings = train[0].image, []
     for name in train.names:
         image = train[name].image
+        spacings.append(image.spacing)
         if image.channels != first.channels or image.ndim != first.ndim:
             raise DataError(
                 "training images differ in channels or dimensions",
@@ -148,4 +154,4 @@ def _channels(train: Dataset) -> tuple[str, ...]:
                 f"{image.channels}, {image.ndim}D",
                 f"{train.names[0]} has {first.channels}, {first.ndim}D",
             )
-    return first.channels
+    return first.channels, tuple(float(step) for step in np.median(spacings, axis=0))

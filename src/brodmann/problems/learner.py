@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -342,9 +344,18 @@ def _run(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(learner, loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        # Lightning answers Ctrl-C by leaving the process, and leaves it deaf to a second one.
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(learner, loader)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+            raise KeyboardInterrupt from None
+        finally:
+            if in_main_thread:
+                signal.signal(signal.SIGINT, handler)
 
 
 class _Restore(Callback):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from brodmann.core import DataError, Dataset, LabelMap, Sample, keyed_rng
 from brodmann.core.files import write_json
 from brodmann.preprocess import Normalisation, Statistics, image_channels
+from brodmann.preprocess.resample import at_spacing, nearest
 
 LOCATIONS_PER_CLASS = 10_000
 """At most this many positions of a class are kept for one image, drawn without replacement."""
@@ -102,18 +103,26 @@ def class_locations(
 
 
 def prepare_case(
-    sample: Sample, label_map: LabelMap, normalisation: Normalisation, seed: int, folder: Path
+    sample: Sample,
+    label_map: LabelMap,
+    normalisation: Normalisation,
+    seed: int,
+    folder: Path,
+    spacing: Sequence[float],
 ) -> Case:
-    """Write one case; a folder without `case.json`, which is written last, does not count."""
+    """Write one case at a spacing in um; without `case.json`, which comes last, it is none."""
     if sample.labels is None:
         raise DataError("a training sample has no labels", sample.name)
     statistics = normalisation.of(sample.image, sample.name)
+    image = at_spacing(sample.image, spacing)
     labels = label_map.to_classes(sample.labels.numpy(), sample.name)
+    if image is not sample.image:
+        labels = nearest(labels, image.spatial_shape)
     locations, classes, offsets = class_locations(labels, label_map.num_classes, seed, sample.name)
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    np.save(folder / "image.npy", sample.image.read(), allow_pickle=False)
+    np.save(folder / "image.npy", image.read(), allow_pickle=False)
     np.save(folder / "labels.npy", labels, allow_pickle=False)
     np.save(folder / "locations.npy", locations, allow_pickle=False)
     write_json(
@@ -135,9 +144,13 @@ def prepare_cases(
     normalisation: Normalisation,
     seed: int,
     folder: Path,
-    advance: Callable[[], None] = lambda: None,
+    spacing: Sequence[float] | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Case]:
     """Prepare every sample of a dataset; those already there are kept.
+
+    All are brought to one spacing (um): the first sample's if none is given. `advance` is
+    called with (cases done, cases).
 
     Raises
     ------
@@ -145,15 +158,17 @@ def prepare_cases(
         If nothing is annotated in any of them.
     """
     cases = []
+    if spacing is None and len(dataset):
+        spacing = dataset[0].image.spacing
     for index, name in enumerate(dataset.names):
         target = folder / f"{index:05d}"
         if (target / "case.json").exists():
             cases.append(Case.open(target))
         else:
             cases.append(
-                prepare_case(dataset[name], dataset.label_map, normalisation, seed, target)
+                prepare_case(dataset[name], dataset.label_map, normalisation, seed, target, spacing)
             )
-        advance()
+        advance(index + 1, len(dataset))
     if not cases:
         raise DataError("no training samples", dataset.name, fix="check the splits in dataset.yaml")
     if not any(case.classes for case in cases):

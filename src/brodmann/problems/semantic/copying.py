@@ -8,6 +8,7 @@ import numpy as np
 
 from brodmann.core import BACKGROUND, Dataset, LabelMap, Sample, Volume
 from brodmann.preprocess import PRIOR_SCALE, image_channels
+from brodmann.preprocess.resample import nearest
 
 THUMBNAIL = 32
 """Side, in pixels, of the pictures by which likeness is judged."""
@@ -47,11 +48,7 @@ def copied_labels(train: Dataset, ignore: int | None = None) -> Callable[[Sample
             own = _thumbnail(sample.image)
             best = max(train.names, key=lambda name: _likeness(own, thumbs[name]))
         labels = train[best].labels.numpy()
-        picks = [
-            np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
-            for n, m in zip(sample.image.spatial_shape, labels.shape)
-        ]
-        copied = labels[np.ix_(*picks)]
+        copied = nearest(labels, sample.image.spatial_shape)
         if ignore is not None:
             copied = np.where(copied == ignore, BACKGROUND, copied).astype(labels.dtype)
         return Volume(copied, sample.image.spatial_axes, sample.image.spacing)

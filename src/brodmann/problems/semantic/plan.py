@@ -184,13 +184,13 @@ def plan_unet(
         patch = tuple(int(n) for n in patch)
         if len(patch) != ndim or min(patch) < MIN_EDGE:
             raise RecipeError(
-                f"patch needs {ndim} sides of at least {MIN_EDGE}", "train.patch", patch
+                f"patch needs {ndim} sides of at least {MIN_EDGE}", "net.patch", patch
             )
         shape, strides, kernels = topology(spacing, patch)
         if shape != patch:
             raise RecipeError(
                 "patch must be a multiple of what its strides divide by",
-                "train.patch",
+                "net.patch",
                 list(patch),
                 f"use {list(shape)}",
             )
