@@ -78,7 +78,7 @@ def dataset(tmp_path):
 def test_a_dataset_folder_is_never_an_out(model, sections, dataset):
     for source in (sections, dataset):
         before = files(dataset)
-        with pytest.raises(OutputError, match="is a dataset.*another OUT"):
+        with pytest.raises(OutputError, match=r"is a dataset.*another OUT"):
             predict_images(model, source, dataset)
         (dataset / "dataset.yaml").rename(dataset / "kept")
         with pytest.raises(OutputError, match="is a dataset"):
@@ -165,10 +165,11 @@ class Stop(Exception):
 
 
 def test_half_mapped_work_goes_on_only_with_the_same_options(model, tmp_path):
-    loaded, image, asked = Model.load(model), picture(shape=(200, 30)), []
+    loaded, image, asked = Model.load(model), picture(shape=(700, 16)), []
 
     def stop(done, total):
-        if done > total // 2:
+        # Rows go to disk 512 at a time; only then is there something to go on with.
+        if done > 0.85 * total:
             raise Stop
 
     def first(**options):
@@ -191,7 +192,7 @@ def test_half_mapped_work_goes_on_only_with_the_same_options(model, tmp_path):
         with pytest.raises(Stop):
             map_image(loaded, image, tmp_path / "a.tif", redo=True, report=stop)
         fresh = first(**other)
-        assert fresh == begin or fresh < asked[-1] // 2
+        assert fresh == begin
     expected = map_image(loaded, image, tmp_path / "b.tif", mirror=[1], redo=True).labels
     with pytest.raises(Stop):
         map_image(loaded, image, tmp_path / "a.tif", redo=True, report=stop)
@@ -217,7 +218,7 @@ def test_a_stop_between_files_leaves_nothing_that_is_refused(
     out, remove = tmp_path / "out", mapping.shutil.rmtree
 
     def killed(path, **rest):
-        if path.exists():
+        if path.name == ".s0.tif.partial" and path.exists():
             raise Stop
         remove(path, **rest)
 

@@ -28,8 +28,7 @@ def run(
 
     Example: brodmann run demo --out runs/demo --set train.steps=300
 
-    With a dataset folder of your own: brodmann run sections --set data.path=my_sections --out
-    runs/mine
+    Your own: brodmann run sections --set data.path=my_sections --out runs/mine
     """
     import shlex
     import sys
