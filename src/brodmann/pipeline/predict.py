@@ -150,7 +150,7 @@ def predict_images(
                 where=str(item.files[0]),
                 key=key,
                 redo=redo,
-                report=lambda done, total, name=item.name: report(name, done, total, ""),
+                report=_named(report, item.name),
                 **options,
             )
         except BrodmannError as error:
@@ -319,6 +319,10 @@ def _refuse_overwriting(
             f"{len(theirs)} such" if len(theirs) > 1 else None,
             f"move it or {another}",
         )
+
+
+def _named(report: Callable[[str, int, int, str], None], name: str) -> Callable[[int, int], None]:
+    return lambda done, total: report(name, done, total, "")
 
 
 def _folder(path: Path) -> Path:
