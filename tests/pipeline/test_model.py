@@ -22,7 +22,14 @@ OPTIONS = {"kind": "plain-unet", "convs_per_stage": 1, "dropout": 0.0}
 def make(folds=1, normalisation=None):
     nets = [seeded_net(i, lambda: build_net(OPTIONS, PLAN, 2, 3)) for i in range(folds)]
     return Model(
-        "semantic", nets, OPTIONS, PLAN, normalisation, TREE, ("green", "red"), {"title": "T"}
+        "semantic",
+        nets,
+        OPTIONS,
+        PLAN,
+        normalisation or Normalisation(),
+        TREE,
+        ("green", "red"),
+        {"title": "T"},
     )
 
 
