@@ -124,7 +124,13 @@ def test_a_lazy_array_is_indexed_as_numpy_is(tmp_path_factory, data):
     key = tuple(key[: data.draw(st.integers(0, 3))])
     if data.draw(st.booleans()):
         key = (*key[:1], ..., *key[1:])
-    assert np.array_equal(lazy[key], array[key])
+    try:
+        expected = array[key]
+    except IndexError:  # an ellipsis may move an index to a shorter axis
+        with pytest.raises(IndexError):
+            lazy[key]
+        return
+    assert np.array_equal(lazy[key], expected)
 
 
 def test_lazy_arrays_travel_to_other_processes(tmp_path):
