@@ -178,9 +178,10 @@ def twins(
 
 
 def shared_subjects(dataset: Dataset) -> list[Finding]:
-    """Animals with samples in more than one split."""
+    """Animals with samples in more than one split, "unlabelled" not counted."""
     findings = []
-    for one, other in combinations(dataset.splits, 2):
+    named = [split for split in dataset.splits if split != "unlabelled"]
+    for one, other in combinations(named, 2):
         sides = [{dataset.subjects[n] for n in dataset.splits[s]} for s in (one, other)]
         both = sorted(sides[0] & sides[1])
         if both:
