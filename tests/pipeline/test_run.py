@@ -293,7 +293,13 @@ def test_ctrl_c_in_training_is_130_and_the_same_command_goes_on(tmp_path):
         str(folder),
     ]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a background job ignores it
     )
     deadline = time.monotonic() + 240
     while (
