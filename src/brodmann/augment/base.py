@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from brodmann.core import DataError, Dataset, RecipeError, Registry, Sample, nearest
+from brodmann.core import DataError, Dataset, LabelMap, RecipeError, Registry, Sample, nearest
 
 Params = dict[str, Any]
 """The outcome of one draw: only dicts, lists, strings, numbers, booleans and None."""
+Progress = Callable[[str, int, int, str], None]
+"""Called as (what, done, total, note) while work goes on."""
 
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
     "augmentation",
     {
         "none": "brodmann.augment.base:Unchanged",
         "classical": "brodmann.augment.classical:Classical",
+        "mixup": "brodmann.augment.mixup:MixUp",
+        "cutmix": "brodmann.augment.cutmix:CutMix",
+        "carvemix": "brodmann.augment.carvemix:CarveMix",
+        "prmix": "brodmann.augment.prmix.method:PRMix",
     },
 )
 
@@ -40,6 +47,26 @@ class Augmentation(ABC):
     """
 
     name: ClassVar[str]
+
+    def fitted(
+        self,
+        pool: Dataset,
+        folder: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Self:
+        """This method with all that it must know of its pool before the first draw.
+
+        What costs time to find (a ranking of pairs, a trained generator) is kept in `folder`
+        and taken from there again, also after a stop. Most methods need nothing and give
+        themselves back. `apply` may need it too, where it says so.
+        """
+        return self
+
+    def tree(self, label_map: LabelMap | None) -> LabelMap | None:
+        """The label map of what is made: the pool's, with an ignore id if one is needed."""
+        return label_map
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, target: Sample, pool: Dataset | None = None) -> Params:
