@@ -115,3 +115,44 @@ def test_unlabelled_slices_fill_the_gaps_and_leak_nothing(real_data):
     positions = sorted(whole[name].meta["position"] for name in whole.names)
     assert positions == list(range(positions[0], positions[-1] + 1))
     assert not any("unlabelled" in finding.what for finding in leaks(whole))
+
+
+FEW = [8, 11, 14, 17, 40, 42, 56, 103]
+
+
+@pytest.mark.real
+def test_few_labelled_slices_are_the_only_ones_trained_on(real_data):
+    whole, few = brain100um(real_data), brain100um(real_data, labelled=FEW[::-1])
+    assert few.splits["train"] == [f"slice{k:03d}" for k in FEW]
+    assert few.splits["test"] == whole.splits["test"]
+    assert set(few.splits) == {"train", "test"} and len(few.names) == len(FEW) + len(TEST)
+    assert not [f for f in leaks(few) if "animals" not in f.what]
+
+
+@pytest.mark.real
+def test_slices_left_over_are_images_without_labels(real_data):
+    whole = brain100um(real_data)
+    few = brain100um(real_data, labelled=FEW, unlabelled=True)
+    left = set(whole.splits["train"]) - set(few.splits["train"])
+    assert left <= set(few.splits["unlabelled"])
+    assert all(few[name].labels is None for name in left)
+    assert all(few[name].labels is not None for name in few.splits["train"])
+
+
+@pytest.mark.real
+def test_fine_ids_are_counted_on_the_labelled_slices(real_data):
+    ids = tifffile.imread(real_data / "sections" / "brain_100um" / "labels.tif")
+    present, counts = np.unique(ids[:, :, FEW], return_counts=True)
+    often = set(present[(counts > 200) & (present > 0)].tolist())
+    assert set(brain100um(real_data, "fine", labelled=FEW).label_map.classes) == often
+    assert often < set(brain100um(real_data, "fine").label_map.classes)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("labelled", "named"), [([8, 20, 56, 113], "20, 113"), ([8, 8], "once each"), ([], "once each")]
+)
+def test_slices_that_are_not_for_training_are_refused(real_data, labelled, named):
+    with pytest.raises(RecipeError, match=named) as caught:
+        brain100um(real_data, labelled=labelled)
+    assert "\n" not in str(caught.value)

