@@ -41,8 +41,9 @@ class CannotDraw(DataError):
 class Augmentation(ABC):
     """A way to make one more sample out of a target and, for mixing methods, a pool.
 
-    A subclass is a frozen dataclass whose fields are the options of a recipe. `draw` makes
-    every random choice; `apply` is a plain function of the parameters and the samples that
+    A subclass is a frozen dataclass whose fields are the options of a recipe; fields that
+    begin with an underscore are none: they hold what `fitted` found. `draw` makes every
+    random choice; `apply` is a plain function of the parameters and the samples that
     they name, so that the same draw gives the same bytes online, offline and on replay.
     """
 
@@ -88,7 +89,7 @@ class Augmentation(ABC):
 
     def options(self) -> dict[str, Any]:
         """The fields as JSON would hold them, for provenance."""
-        return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
+        return {name: _plain(getattr(self, name)) for name in self._option_names()}
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any] | None = None) -> Self:
@@ -99,7 +100,7 @@ class Augmentation(ABC):
         RecipeError
             On a key that is no field, with the nearest right one, or a value out of range.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = cls._option_names()
         values = {}
         for key, value in (options or {}).items():
             if key not in known:
@@ -110,6 +111,10 @@ class Augmentation(ABC):
                 )
             values[key] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
+
+    @classmethod
+    def _option_names(cls) -> list[str]:
+        return [f.name for f in dataclasses.fields(cls) if not f.name.startswith("_")]
 
 
 class PatchAugmentation(Augmentation):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from brodmann.augment import intensity
 from brodmann.augment.base import Params, PatchAugmentation, crop_centre
-from brodmann.augment.warp import Elastic, warp, window_shape
+from brodmann.augment.warp import Elastic, rotation, warp, window_shape
 from brodmann.augment.whole import moved, normalised, restored, rim_medians
 from brodmann.core import BACKGROUND, IGNORE_CLASS, DataError, Dataset, RecipeError, Sample
 
@@ -157,7 +156,7 @@ class Classical(PatchAugmentation):
         }
         params["matrix"] = None
         if angles or scale != 1.0:
-            matrix = _rotation(angles, ndim) * scale
+            matrix = rotation(angles, ndim) * scale
             if flat:
                 matrix[0, 0] = 1.0
             params["matrix"] = (matrix * step / step[:, None]).tolist()
@@ -346,18 +345,6 @@ def _about_one(rng: np.random.Generator, bounds: Range) -> float:
     if low < 1 and (below or high <= 1):
         return float(rng.uniform(low, min(high, 1.0)))
     return float(rng.uniform(max(low, 1.0), high))
-
-
-def _rotation(angles_deg: Sequence[float], ndim: int) -> np.ndarray:
-    """No angle, one in the plane of the last two axes, or one about each of z, y, x."""
-    matrix = np.eye(ndim)
-    planes = [(ndim - 2, ndim - 1)] if len(angles_deg) < 2 else [(1, 2), (0, 2), (0, 1)]
-    for angle, (a, b) in zip(angles_deg, planes):
-        turn, radians = np.eye(ndim), math.radians(angle)
-        turn[a, a] = turn[b, b] = math.cos(radians)
-        turn[a, b], turn[b, a] = -math.sin(radians), math.sin(radians)
-        matrix = matrix @ turn
-    return matrix
 
 
 def _geometry(params: Params, ndim: int) -> tuple[np.ndarray | None, Elastic | None]:

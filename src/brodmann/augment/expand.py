@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.augment.base import Augmentation, CannotDraw, make_augmentation
+from brodmann.augment.base import Augmentation, CannotDraw, Params, Progress, make_augmentation
 from brodmann.core import DataError, Dataset, OutputError, Sample, keyed_rng
 from brodmann.core.files import make_folder, write_json
 from brodmann.datasets.folder import write_folder
 
 FORMAT = 1
 REQUEST = "expansion.json"
-Progress = Callable[[str, int, int, str], None]
+FITTED = "fitted"
+"""Folder of what the method found out about its pool."""
 
 
 def expand(
@@ -80,6 +81,7 @@ def expand(
         raise DataError("nothing to expand", dataset.name, f"split {split!r} is empty")
     out = make_folder(Path(out))
     _claim(out, dataset, method, targets.names, factor, seed, split)
+    method = method.fitted(targets, out / FITTED, seed=seed, progress=progress)
     records = _drawn(targets, method, out / "provenance", factor, seed, split, workers, progress)
     made = {name: record for name, record in records.items() if "skipped" not in record}
     if not made:
@@ -107,7 +109,7 @@ def expand(
             f"{dataset.name} + {method.name} x{factor}",
             names,
             load,
-            dataset.label_map,
+            method.tree(dataset.label_map),
             dataset.subjects | {name: dataset.subjects[r["target"]] for name, r in made.items()},
             {**splits, **both},
             dataset.licence,
@@ -123,13 +125,50 @@ def expand(
     return out
 
 
+def copy_name(target: str, method: Augmentation, copy: int) -> str:
+    """The name of one augmented copy, counted from 0."""
+    return f"{target}-{method.name}-{copy:03d}"
+
+
+def draw_copy(method: Augmentation, pool: Dataset, target: Sample, copy: int, seed: int) -> Params:
+    """Parameters of one copy: the same in an expansion, in a loader and anywhere else."""
+    rng = keyed_rng(seed, "expand", method.name, target.name, copy)
+    return method.draw(rng, target, pool)
+
+
+def make_copy(method: Augmentation, pool: Dataset, target: str, copy: int, seed: int) -> Sample:
+    """One augmented copy, drawn and applied: what `expand` writes under the same seed.
+
+    Parameters
+    ----------
+    method : Augmentation
+        Fitted to the pool.
+    pool : Dataset
+        The samples that are expanded, the target among them.
+    target : str
+        A sample's name.
+    copy : int
+        From 0; each is another draw.
+    seed : int
+
+    Raises
+    ------
+    CannotDraw
+        If this target allows none.
+    """
+    sample = pool[target]
+    made = method.apply(draw_copy(method, pool, sample, copy, seed), sample, pool)
+    return made.with_(name=copy_name(target, method, copy))
+
+
 def replay(record: Mapping[str, Any] | Path, dataset: Dataset) -> Sample:
     """Make one augmented copy again, byte for byte, from its provenance.
 
     Parameters
     ----------
     record : mapping or Path
-        What ``provenance/NAME.json`` holds, or its path.
+        What ``provenance/NAME.json`` holds, or its path. A method that was fitted (`translate`)
+        needs the path, since what it learned lies beside.
     dataset : Dataset
         The one that was expanded.
 
@@ -157,7 +196,10 @@ def replay(record: Mapping[str, Any] | Path, dataset: Dataset) -> Sample:
             raise DataError(
                 "a source has changed since it was augmented", where, name, "restore the original"
             )
-    return _made(record, make_augmentation(record["method"], record["options"]), pool)
+    method = make_augmentation(record["method"], record["options"])
+    if where is not None and (where.parent.parent / FITTED).is_dir():
+        method = method.fitted(pool, where.parent.parent / FITTED, seed=record["seed"])
+    return _made(record, method, pool)
 
 
 def _made(record: Mapping[str, Any], method: Augmentation, pool: Dataset) -> Sample:
@@ -229,7 +271,7 @@ def _drawn(
     def draw(target: str) -> dict[str, dict[str, Any]]:
         records, sample = {}, None
         for copy in range(factor):
-            name = f"{target}-{method.name}-{copy:03d}"
+            name = copy_name(target, method, copy)
             file = folder / f"{name}.json"
             if file.exists():
                 records[name] = json.loads(file.read_text(encoding="utf-8"))
@@ -245,9 +287,8 @@ def _drawn(
                 "copy": copy,
                 "split": split,
             }
-            rng = keyed_rng(seed, "expand", method.name, target, copy)
             try:
-                params = method.draw(rng, sample, pool)
+                params = draw_copy(method, pool, sample, copy, seed)
             except CannotDraw as reason:
                 record["skipped"] = str(reason)
             else:

@@ -85,6 +85,18 @@ def _basis(position: np.ndarray, step: float | None) -> tuple[np.ndarray, np.nda
     return first.astype(np.int64), weights / 6.0
 
 
+def rotation(angles_deg: Sequence[float], ndim: int) -> np.ndarray:
+    """The matrix of no angle, one in the plane of the last two axes, or one about each of z, y, x."""
+    matrix = np.eye(ndim)
+    planes = [(ndim - 2, ndim - 1)] if len(angles_deg) < 2 else [(1, 2), (0, 2), (0, 1)]
+    for angle, (a, b) in zip(angles_deg, planes):
+        turn, radians = np.eye(ndim), math.radians(angle)
+        turn[a, a] = turn[b, b] = math.cos(radians)
+        turn[a, b], turn[b, a] = -math.sin(radians), math.sin(radians)
+        matrix = matrix @ turn
+    return matrix
+
+
 def window_shape(
     shape: Sequence[int], matrix: np.ndarray, elastic: Elastic | None = None
 ) -> tuple[int, ...]:
