@@ -1,12 +1,16 @@
 """`brodmann data`: exit codes, JSON alone on standard output, one line for an error."""
 
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from brodmann.cli import main
 from brodmann.core import Dataset, Label, LabelMap, Sample, Volume
+from brodmann.datasets import download as downloading
 from brodmann.datasets.folder import write_folder
 
 
@@ -104,3 +108,57 @@ def test_bad_input_is_one_line_and_exit_2(run, args, message):
     assert (code, out) == (2, "")
     assert message in err.strip().splitlines()[-1]
     assert "Traceback" not in err
+
+
+class TestGet:
+    @pytest.fixture
+    def site(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(downloading, "WAIT_S", 0.002)
+        monkeypatch.setenv("no_proxy", "*")
+        folder = tmp_path / "site"
+        folder.mkdir()
+        (folder / "regions.csv").write_text("id,acronym,parent\n1,AOB,OLF\n")
+        handler = partial(QuietHandler, directory=str(folder))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        server.server_close()
+
+    @pytest.mark.parametrize("args", [(), ("--list",)])
+    def test_lists(self, run, args):
+        code, out, _ = run("get", *args, "--json")
+        (dmbm,) = json.loads(out)["sources"]
+        assert (code, dmbm["name"]) == (0, "dmbm")
+        code, out, _ = run("get", *args)
+        assert code == 0
+        for key in ("licence", "size", "url"):
+            assert dmbm[key] in out
+
+    def test_fetches_then_verifies(self, run, site, tmp_path):
+        code, out, _ = run("get", "dmbm", tmp_path / "there", "--url", site, "--json")
+        told = json.loads(out)
+        assert (code, told["files"], told["checksums"]) == (0, 1, "recorded")
+        code, out, _ = run("get", "dmbm", tmp_path / "there", "--url", site)
+        assert code == 0
+        assert "nothing fetched" in out
+        assert f"data.root={tmp_path / 'there'}" in out
+
+    def test_bad_input_is_one_line_and_exit_2(self, run, site, tmp_path):
+        there = tmp_path / "there"
+        for args, message in (
+            (("dmbm",), "say where to"),
+            (("dmbn", there), "did you mean 'dmbm'"),
+            (("dmbm", there, "--url", "http://127.0.0.1:9/"), "cannot get an answer"),
+            (("dmbm", there, "--url", site, "--sha256", "0" * 64), "wrong checksum"),
+        ):
+            code, out, err = run("get", *args)
+            assert (code, out) == (2, "")
+            assert message in err.strip().splitlines()[-1]
+            assert "Traceback" not in err
+        assert not (there / "regions.csv").exists()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass

@@ -1,4 +1,4 @@
-"""`brodmann data show | check | convert`: what a dataset holds, what is wrong with it, other layouts."""
+"""`brodmann data show | check | convert | get`: look at, test, convert and fetch datasets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from brodmann.cli.common import JSON_HELP, emit, out, progress
+from brodmann.core import RecipeError
 
-app = typer.Typer(help="Look at, check and convert datasets.", no_args_is_help=True)
+app = typer.Typer(help="Look at, check, convert and fetch datasets.", no_args_is_help=True)
 
 LAYOUT_HELP = "folder, nnunet, coco or nifti; seen from the files unless given."
 SPACING_HELP = "Micrometres where the files do not say, as 25,25 or 50,25,25 (z, y, x)."
@@ -161,3 +162,54 @@ def convert(
             markup=False,
         ),
     )
+
+
+@app.command("get")
+def get(
+    name: str = typer.Argument(None, help="A public set; without it all are listed."),
+    folder: Path = typer.Argument(None, metavar="OUT", help="The folder to fetch into."),
+    url: str = typer.Option(None, help="A page, a folder or one file, instead of the known place."),
+    sha256: str = typer.Option(
+        None, help='A file of lines "SHA256  NAME", or the 64 digits of the one file.'
+    ),
+    listed: bool = typer.Option(False, "--list", help="List what can be fetched."),
+    as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Fetch a public dataset, check and unpack it; stopped, it goes on where it was.
+
+    Run again, it checks every file against fetched.json.
+
+    Example: brodmann data get dmbm data/dmbm
+    """
+    from brodmann.datasets.fetch import fetch, sources
+
+    if listed or name is None:
+        emit({"sources": sources()}, as_json, _sources)
+        return
+    if folder is None:
+        raise RecipeError("say where to", "OUT", fix=f"brodmann data get {name} FOLDER")
+    with progress() as report:
+        result = fetch(name, folder, url, sha256, report)
+    emit(result, as_json, _got)
+
+
+def _sources(result: dict) -> None:
+    from rich.text import Text
+
+    for source in result["sources"]:
+        out().print(Text.assemble((source["name"], "bold"), f"  {source['title']}"))
+        for key in ("size", "licence", "citation", "url"):
+            out().print(Text(f"    {key:<9} {source[key]}"), soft_wrap=True)
+
+
+def _got(result: dict) -> None:
+    from rich.text import Text
+
+    size = f"{result['files']} files, {result['bytes'] / 1e6:,.1f} MB: {result['path']}"
+    for line in (
+        size,
+        result["vouched"],
+        f"licence: {result['licence']}; cite {result['citation']}",
+        f"use it with data.kind={result['name']} data.root={result['path']}",
+    ):
+        out().print(Text(line), soft_wrap=True)

@@ -1,0 +1,271 @@
+"""Public data sets by name: fetched, checked, unpacked, and vouched for afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from brodmann.core import DataError, OutputError, RecipeError, nearest
+from brodmann.core.files import make_folder, write_json
+from brodmann.datasets.convert.parts import read_object
+from brodmann.datasets.download import download, sha256_of
+from brodmann.datasets.remote import SUMS, RemoteFile, as_folder, plan, read_given
+from brodmann.datasets.unpack import is_archive, safe_name, unpack
+
+RECORD = "fetched.json"
+WORK = ".fetch"
+"""Where parts lie until they are whole."""
+Report = Callable[[str, int, int, str], None]
+VOUCHED = {
+    "given": "checked against the checksums given",
+    "published": f"checked against the site's {SUMS}",
+    "recorded": f"the site gives no checksums: those of this download are in {RECORD} and hold "
+    "from now on",
+    "verified": f"nothing fetched; every file is as {RECORD} says",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a public set lies, and what a reader should know before fetching it."""
+
+    title: str
+    url: str
+    licence: str
+    citation: str
+    size: str
+
+
+SOURCES = {
+    "dmbm": Source(
+        "102 parasagittal sections of 96 mice, SAP102 and PSD95, 118 subregions by hand",
+        "https://git-pages.ecdf.ed.ac.uk/dmbm-datasets-5c13cd/",
+        "see the data's page (the article is CC BY)",
+        "Yuan et al. 2026, NeuroImage 331, 121881",
+        "16 GB of pixels at 8 bits, 33 GB at 16, before compression",
+    ),
+}
+"""Name, which is also the `data.kind` that opens the set -> where it lies."""
+
+
+def sources() -> list[dict[str, str]]:
+    """Every set that can be fetched: name, title, url, licence, citation, size.
+
+    >>> [source["name"] for source in sources()]
+    ['dmbm']
+    """
+    return [{"name": name, **asdict(source)} for name, source in sorted(SOURCES.items())]
+
+
+def fetch(
+    name: str,
+    out: str | Path,
+    url: str | None = None,
+    sha256: str | Path | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Fetch a public set into a folder; stopped work goes on where it was.
+
+    What to fetch is told by a ``SHA256SUMS`` beside the data, else by the links of the page
+    (and of folders below it) to archives, images and tables on the same site. Archives are
+    unpacked and removed. `fetched.json` keeps where each file came from and its SHA-256.
+    Where that says the set is complete, nothing is fetched and every file is checked.
+
+    Parameters
+    ----------
+    name : str
+        One of `SOURCES`.
+    out : str or Path
+        Empty, new, or where the same set was fetched to before.
+    url : str, optional
+        A page, a folder or one file, instead of the address known for the set.
+    sha256 : str or Path, optional
+        A file of lines "SHA256  NAME", or the 64 digits of the one file to be fetched.
+    report : callable, optional
+        Called as (what, done, total, note), in MB.
+
+    Returns
+    -------
+    dict
+        name, path, url, files (their number), bytes, fetched (files and archives fetched
+        now), checksums ("given", "published", "recorded" or "verified") and vouched (the
+        same in words), licence, citation.
+
+    Raises
+    ------
+    DataError
+        If the site cannot be reached or has no data, a checksum is wrong, an archive is
+        damaged or not safe, or a file is not as it was fetched.
+    RecipeError
+        On an unknown name or a wrong `sha256`.
+    OutputError
+        If the folder holds something else, cannot be written or is too full.
+
+    Example
+    -------
+    >>> fetch("dmbm", "data/dmbm")["vouched"]  # doctest: +SKIP
+    "checked against the site's SHA256SUMS"
+    """
+    if name not in SOURCES:
+        raise RecipeError("no such public set", found=repr(name), fix=nearest(name, SOURCES))
+    base = as_folder(url or SOURCES[name].url)
+    given = None if sha256 is None else read_given(sha256)
+    out = make_folder(Path(out))
+    record = _record(out, name, base)
+    fetched, kind = 0, "verified"
+    if given is not None or not (record["complete"] and _check(out, record, report)):
+        kind, files = plan(base, given)
+        record |= {"complete": False, "checksums": kind}
+        meter = _Meter(report, len(files))
+        for file in files:
+            fetched += _get(file, out, record, meter, report)
+        record["complete"] = True
+        write_json(out / RECORD, record)
+        shutil.rmtree(out / WORK, ignore_errors=True)
+    kept = [file for source in record["sources"].values() for file in source["files"].values()]
+    return {
+        "name": name,
+        "path": str(out),
+        "url": base,
+        "files": len(kept),
+        "bytes": sum(file["size"] for file in kept),
+        "fetched": fetched,
+        "checksums": kind,
+        "vouched": VOUCHED[kind],
+        "licence": SOURCES[name].licence,
+        "citation": SOURCES[name].citation,
+    }
+
+
+def _get(file: RemoteFile, out: Path, record: dict, meter: _Meter, report: Report | None) -> bool:
+    """Bring one file of the site into the folder, unless it is there; whether it was fetched."""
+    known = record["sources"].get(file.path)
+    expected = file.sha256 or (known and known["sha256"])
+    if known and known["sha256"] != expected:
+        raise DataError(
+            "the checksum is not that of the file fetched before",
+            file.url,
+            known["sha256"],
+            f"expected {expected}; fetch into another folder",
+        )
+    if known and all(_there(out / path, kept) for path, kept in known["files"].items()):
+        meter.finish(0)
+        return False
+    here = out / WORK / file.path
+    here.parent.mkdir(parents=True, exist_ok=True)
+    found = download(file.url, here, expected, lambda a, b: meter.tick(file.path, a, b))
+    size = here.stat().st_size
+    meter.finish(size)
+    folder, below = here.parent, {here.name: {"size": size, "sha256": found}}
+    if is_archive(here.name):
+        folder = here.with_name(here.name + ".unpacked")
+
+        def tick(done: int, total: int) -> None:
+            if report is not None:
+                all_mb = max(total, size, done) // 10**6
+                report("MB unpacked", done // 10**6, max(all_mb, 1), here.name)
+
+        below = unpack(here, folder, tick=tick)
+    place = Path(file.path).parent
+    files = {(place / path).as_posix(): kept for path, kept in below.items()}
+    for path, kept in files.items():
+        _place(folder / Path(path).relative_to(place), out / path, path, kept["sha256"])
+    if is_archive(here.name):
+        here.unlink()
+    record["sources"][file.path] = {"url": file.url, "sha256": found, "files": files}
+    write_json(out / RECORD, record)
+    return True
+
+
+def _place(source: Path, target: Path, path: str, sha256: str) -> None:
+    """Move a whole file to its place; another one that is there already stays."""
+    if path == RECORD or path.split("/")[0] == WORK:
+        raise DataError("a file of the set has a name kept for other use", target)
+    if target.exists() and (not target.is_file() or sha256_of(target) != sha256):
+        raise OutputError("another file is in the way", target, fix="remove it or choose elsewhere")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+    except OSError as error:
+        raise OutputError("cannot write", target, error.strerror or error) from error
+
+
+def _there(file: Path, kept: dict) -> bool:
+    return file.is_file() and file.stat().st_size == kept["size"]
+
+
+class _Meter:
+    """Megabytes over all files; those to come are taken to be as long as those before."""
+
+    def __init__(self, report: Report | None, files: int) -> None:
+        self.report, self.left, self.done, self.seen = report, files, 0, 0
+
+    def tick(self, name: str, have: int, total: int) -> None:
+        if self.report is not None:
+            now = self.done + max(total, have)
+            whole = now + (self.left - 1) * (now // (self.seen + 1))
+            mb = 10**6
+            self.report("MB fetched", (self.done + have) // mb, max(whole // mb, 1), name)
+
+    def finish(self, size: int) -> None:
+        self.left -= 1
+        self.done += size
+        self.seen += size > 0
+
+
+def _record(out: Path, name: str, base: str) -> dict[str, Any]:
+    """What fetched.json says of this folder; a new record where the folder is empty."""
+    if not (out / RECORD).exists():
+        others = sorted(file.name for file in out.iterdir() if file.name != WORK)
+        if others:
+            raise OutputError(
+                "this folder holds other files",
+                out,
+                ", ".join(others[:5]),
+                "choose an empty folder",
+            )
+        return {"name": name, "url": base, "complete": False, "checksums": "", "sources": {}}
+    record = read_object(out / RECORD)
+    try:
+        known = record["name"], record["url"], record["complete"], record["checksums"]
+        for source in record["sources"].values():
+            _ = (
+                source["sha256"],
+                [
+                    (safe_name(path, out / RECORD), kept["size"] + 0, kept["sha256"] + "")
+                    for path, kept in source["files"].items()
+                ],
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError("this record is damaged", out / RECORD, fix="fetch elsewhere") from error
+    if known[:2] != (name, base):
+        raise OutputError(
+            "this folder holds another set",
+            out,
+            f"{known[0]} from {known[1]}",
+            "choose another folder",
+        )
+    return record
+
+
+def _check(out: Path, record: dict[str, Any], report: Report | None) -> bool:
+    """Whether every file is there; one that is there but changed is a DataError."""
+    files = {
+        p: kept for source in record["sources"].values() for p, kept in source["files"].items()
+    }
+    whole = True
+    for i, (path, kept) in enumerate(files.items(), start=1):
+        if not (out / path).exists():
+            whole = False
+        elif not _there(out / path, kept) or sha256_of(out / path) != kept["sha256"]:
+            raise DataError(
+                "this file is not as it was fetched",
+                out / path,
+                fix="remove it, and the same command fetches it again",
+            )
+        if report is not None:
+            report("files checked", i, len(files), path)
+    return whole
