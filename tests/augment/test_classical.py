@@ -250,8 +250,8 @@ def test_corners_get_the_rim_not_the_mean():
 
 
 def test_registry_and_wall():
-    assert AUGMENTATIONS.names() == ["classical", "none"]
-    for name in AUGMENTATIONS:
+    assert {"carvemix", "classical", "cutmix", "mixup", "none", "prmix"} <= set(AUGMENTATIONS)
+    for name in ("classical", "none"):
         method = make_augmentation(name)
         assert isinstance(method, PatchAugmentation) and method.name == name
         assert make_augmentation(name, json.loads(json.dumps(method.options()))) == method

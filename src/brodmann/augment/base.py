@@ -48,6 +48,8 @@ class Augmentation(ABC):
     """
 
     name: ClassVar[str]
+    learns: ClassVar[bool] = False
+    """Whether `apply` needs what `fitted` found, and not `draw` alone."""
 
     def fitted(
         self,
@@ -61,7 +63,7 @@ class Augmentation(ABC):
 
         What costs time to find (a ranking of pairs, a trained generator) is kept in `folder`
         and taken from there again, also after a stop. Most methods need nothing and give
-        themselves back. `apply` may need it too, where it says so.
+        themselves back.
         """
         return self
 
@@ -83,7 +85,7 @@ class Augmentation(ABC):
     def apply(self, params: Params, target: Sample, pool: Dataset | None = None) -> Sample:
         """The sample that `params` stand for, on the target's grid and in its dtype."""
 
-    def sources(self, params: Params) -> list[str]:
+    def sources_of(self, params: Params) -> list[str]:
         """Names of the samples in the pool, other than the target, that `params` take from."""
         return list(params.get("sources", []))
 

@@ -167,7 +167,7 @@ def replay(record: Mapping[str, Any] | Path, dataset: Dataset) -> Sample:
     Parameters
     ----------
     record : mapping or Path
-        What ``provenance/NAME.json`` holds, or its path. A method that was fitted (`translate`)
+        What ``provenance/NAME.json`` holds, or its path. A method that learns (`translate`)
         needs the path, since what it learned lies beside.
     dataset : Dataset
         The one that was expanded.
@@ -197,7 +197,7 @@ def replay(record: Mapping[str, Any] | Path, dataset: Dataset) -> Sample:
                 "a source has changed since it was augmented", where, name, "restore the original"
             )
     method = make_augmentation(record["method"], record["options"])
-    if where is not None and (where.parent.parent / FITTED).is_dir():
+    if method.learns and where is not None:
         method = method.fitted(pool, where.parent.parent / FITTED, seed=record["seed"])
     return _made(record, method, pool)
 
@@ -293,7 +293,7 @@ def _drawn(
                 record["skipped"] = str(reason)
             else:
                 record["sources"] = {target: digest_of(target, sample)} | {
-                    source: digest_of(source) for source in method.sources(params)
+                    source: digest_of(source) for source in method.sources_of(params)
                 }
                 record["params"] = params
             write_json(file, record)

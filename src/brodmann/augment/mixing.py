@@ -14,7 +14,7 @@ from brodmann.augment.regions import Box
 from brodmann.core import BACKGROUND, DataError, Dataset, RecipeError, Sample
 from brodmann.preprocess.resample import at_spacing, nearest
 
-Stain = list[tuple[float, float]]
+Stain = list[list[float]]
 """Gain and offset of each channel."""
 MOST_PIXELS = 1 << 22
 """Moments of larger images come from a regular grid of so many of their pixels."""
@@ -53,10 +53,10 @@ class Mixing(Augmentation):
     def stain(self, source: Sample, target: Sample) -> Stain:
         """Gains and offsets that give a source the target's stain; (1, 0) where not wanted."""
         if not self.match_stain:
-            return [(1.0, 0.0)] * target.image.num_channels
+            return [[1.0, 0.0] for _ in range(target.image.num_channels)]
         pairs = zip(moments_of(source), moments_of(target))
         gains = [(b[1] / a[1], b[0] - a[0] * b[1] / a[1]) for a, b in pairs]
-        return [(round(gain, 6), round(offset, 6)) for gain, offset in gains]
+        return [[round(gain, 6), round(offset, 6)] for gain, offset in gains]
 
     def finished(self, target: Sample, canvas: Canvas, **changes: Any) -> Sample:
         """The mixed sample, its label map opened where it was changed."""
