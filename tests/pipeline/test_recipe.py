@@ -1,10 +1,15 @@
+import re
+
 import pytest
+import yaml
 
 from brodmann.core import RecipeError
-from brodmann.pipeline.recipe import load_recipe, recipe_names
+from brodmann.pipeline.recipe import load_recipe, recipe_names, recipe_text
+
+STUDIES = [name for name in recipe_names() if "rows" in yaml.safe_load(recipe_text(name)[0])]
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(STUDIES)))
 def test_every_packaged_recipe_is_valid(name):
     needs = {"sections": ["data.path=x"]}
     settings = needs.get(name, [])
@@ -37,11 +42,22 @@ def test_settings_reach_any_depth_and_are_yaml():
         ("train.steps", "a.b=value"),
         ("seed.deep=1", "no further keys"),
         ("net.patch=[1", "no YAML"),
+        ("augment.schedule=hybrid", "no copies to train on (augment.schedule)"),
+        ("augment.online=true", "no copies to train on (augment.online)"),
+        ("augment.schedule=sometimes", "'together', 'synthetic' or 'hybrid'"),
+        ("augment.synthetic_share=1.0", "less than 1"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_the_nearest_right_key(setting, answer):
-    with pytest.raises(RecipeError, match=answer.replace(".", r"\.")):
+    with pytest.raises(RecipeError, match=re.escape(answer)):
         load_recipe("demo", [setting])
+
+
+def test_online_copies_have_no_factor():
+    online = ["augment.method=classical", "augment.online=true"]
+    assert load_recipe("demo", online).augment.told == "classical online, together"
+    with pytest.raises(RecipeError, match=r"augment\.factor\): found 3"):
+        load_recipe("demo", [*online, "augment.factor=3"])
 
 
 def test_a_file_is_a_recipe_and_nothing_in_it_is_executed(tmp_path):
@@ -67,8 +83,6 @@ def test_a_file_is_a_recipe_and_nothing_in_it_is_executed(tmp_path):
 
 
 def test_a_recipe_survives_its_own_dump(tmp_path):
-    import yaml
-
     recipe = load_recipe("demo")
     path = tmp_path / "again.yaml"
     path.write_text(yaml.safe_dump(recipe.dump()), "utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brodmann.augment.base import make_augmentation
 from brodmann.core import RecipeError, nearest
@@ -35,12 +35,44 @@ class SplitSection(Section):
 
 
 class AugmentSection(Section):
-    """Offline expansion of the training samples."""
+    """More training samples, made of those there are."""
 
     method: str = "none"
     factor: int = Field(1, ge=1)
     """Images made of each training sample."""
     options: dict[str, Any] = {}
+    schedule: Literal["together", "synthetic", "hybrid"] = "together"
+    """Batches from originals and copies, from copies alone, or from copies first and then from originals."""
+    synthetic_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the steps that a hybrid schedule spends on copies."""
+    online: bool = False
+    """Make each copy when a batch asks for it, without end and without files."""
+
+    @property
+    def told(self) -> str:
+        """The section in a few words."""
+        if self.method == "none":
+            return "none"
+        return f"{self.method} {'online' if self.online else f'x{self.factor}'}, {self.schedule}"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AugmentSection:
+        if self.method == "none" and (self.schedule != "together" or self.online):
+            key = "online" if self.online else "schedule"
+            raise RecipeError(
+                "there are no copies to train on",
+                f"augment.{key}",
+                getattr(self, key),
+                "name an augmentation under augment.method",
+            )
+        if self.online and self.factor != 1:
+            raise RecipeError(
+                "online copies have no end, so a factor means nothing",
+                "augment.factor",
+                self.factor,
+                "leave it out, or set augment.online=false",
+            )
+        return self
 
 
 class PriorSection(Section):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brodmann.augment.base import make_augmentation
 from brodmann.core import DataError, Dataset, RecipeError, Sample
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.folder import read_folder, write_folder
 from brodmann.datasets.layout import scan
 from brodmann.datasets.registry import DATASETS
-from brodmann.datasets.splits import grouped_folds, with_split
+from brodmann.datasets.splits import with_split
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.folds import Copying, Fold, learned_from, make_folds
 from brodmann.pipeline.mapping import map_image
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.recipe import Recipe
@@ -89,30 +89,30 @@ class Run:
                     "add labels/NAME, or move them to a split named unlabelled",
                 )
 
-    def augment(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
-        """The training samples, or what offline augmentation made of them."""
-        section, split = self.recipe.augment, self.recipe.split.train
-        if section.method == "none":
-            return dataset.split(split), content
-        from brodmann.augment.expand import expand
+    def augment(self, folds: list[Fold], dataset: Dataset, content: str) -> tuple[list[Fold], str]:
+        """The folds, with copies of their training samples where the recipe asks for them.
 
-        method = make_augmentation(section.method, section.options)
+        DIR/augment holds those of a single fold, DIR/augment/foldN those of several.
+        """
+        section, split = self.recipe.augment, self.recipe.split
+        if section.method == "none":
+            return folds, content
+        copying = Copying(section, split, self.recipe.seed)
 
         def work(stage: Path) -> dict[str, Any]:
-            out = expand(
-                dataset,
-                method,
-                stage / "dataset",
-                factor=section.factor,
-                seed=self.recipe.seed,
-                split=split,
-                progress=self.report,
-            )
-            return {"samples": len(read_folder(out).split(split))}
+            for fold in folds:
+                copying.make(fold, dataset, stage, self.report)
+            return {}
 
-        depends = {"data": content, "augment": section.model_dump(), "seed": self.recipe.seed}
-        _, key = self.stages.run("augment", {**depends, "split": split}, work)
-        return read_folder(self.folder / "augment" / "dataset").split(split), key
+        depends = {
+            "data": content,
+            "augment": section.model_dump(include={"method", "factor", "options", "online"}),
+            "seed": self.recipe.seed,
+            "split": split.train,
+            "folds": None if split.folds == 1 else [split.folds, [fold.number for fold in folds]],
+        }
+        _, key = self.stages.run("augment", depends, work)
+        return [copying.added(fold, self.folder / "augment") for fold in folds], key
 
     def priors(self, dataset: Dataset, content: str) -> tuple[Dataset, str]:
         """The dataset, its samples with prior channels where the recipe asks for them."""
@@ -142,30 +142,14 @@ class Run:
         )
         return read_folder(self.folder / "prior" / "dataset"), key
 
-    def folds(self, real: Dataset) -> list[tuple[int, list[str], list[str]]]:
-        """(number, training subjects, validation names) of every fold to train."""
-        split = self.recipe.split
-        train = real.split(split.train)
-        if split.folds == 1:
-            return [(0, list(train.subjects.values()), [])]
-        all_folds = grouped_folds(train, split.folds, self.recipe.seed)
-        wanted = split.run if split.run is not None else list(range(split.folds))
-        wrong = [n for n in wanted if not 0 <= n < split.folds]
-        if wrong or not wanted:
-            raise RecipeError(
-                "no such fold", "split.run", wanted, f"folds are 0 to {split.folds - 1}"
-            )
-        return [
-            (n, [real.subjects[name] for name in all_folds[n][0]], all_folds[n][1]) for n in wanted
-        ]
-
-    def train(self, real: Dataset, train: Dataset, content: str) -> tuple[Model, str, list[dict]]:
+    def train(self, folds: list[Fold], content: str) -> tuple[Model, str, list[dict]]:
         """One net for each fold, gathered in DIR/model."""
         recipe = self.recipe
         depends = {
             "data": content,
             "problem": recipe.problem,
             "split": recipe.split.model_dump(),
+            "augment": recipe.augment.model_dump(),
             "net": recipe.net.model_dump(),
             "train": recipe.train.model_dump(exclude={"workers", "checkpoint_every"}),
             "seed": recipe.seed,
@@ -176,22 +160,21 @@ class Run:
             from brodmann.pipeline.training import train_fold
 
             began, nets, curves, model = time.monotonic(), [], [], None
-            folds = self.folds(real)
-            for number, subjects, held in folds:
-                keep = set(subjects)
-                part = train.subset([n for n in train.names if train.subjects[n] in keep])
-                name = "train" if len(folds) == 1 else f"train fold {number}"
+            for fold in folds:
+                name = "train" if len(folds) == 1 else f"train fold {fold.number}"
                 model, curve = train_fold(
-                    recipe, number, part, real.subset(held), stage / f"fold{number}",
+                    recipe, fold, stage / f"fold{fold.number}",
                     lambda done, total, note, name=name: self.report(name, done, total, note),
                 )  # fmt: skip
                 nets.extend(model.nets)
                 curves.append(curve)
             model.nets = nets
+            real = folds[0].real
             model.facts = {
                 "title": recipe.title or recipe.name,
                 "data": real.name,
-                "training images": len(train),
+                "training images": len({name for fold in folds for name in fold.real.names}),
+                "augmentation": recipe.augment.told,
                 "licence of the data": real.licence or "not stated",
                 "citation": real.citation or "not stated",
                 "steps": recipe.train.steps,
@@ -298,6 +281,7 @@ def run_recipe(
     *,
     command: str = "",
     report: Report = lambda what, done, total, note: None,
+    pages: bool = True,
 ) -> dict[str, Any]:
     """Run a recipe, or what of it is not done yet.
 
@@ -311,12 +295,17 @@ def run_recipe(
         What the report shows as the command that made it.
     report : callable
         Called as (what, done, total, note).
+    pages : bool
+        Write `report/`; False for one run out of many.
 
     Returns
     -------
     dict
         What `result.json` holds: recipe and its hash of data, mean_dice and its kin from the
-        pooled contingency table, per class and per image; baselines; environment.
+        pooled contingency table, per class and per image; baselines; environment. Of the
+        training: `steps`, `batch`, `patch`, `schedule` ("real" where nothing is made),
+        `training_images` (labelled, as they are), `made_images` and `skipped_copies` (of all
+        folds; None online), `training_samples` (all on disk that batches are dealt from).
 
     Raises
     ------
@@ -344,9 +333,13 @@ def run_recipe(
         raise RecipeError(
             "no such axis to mirror", "predict.mirror", recipe.predict.mirror, f"axes are {axes}"
         )
-    train, train_key = run.augment(dataset, input_key)
-    model, model_key, curves = run.train(dataset, train, train_key)
+    folds, train_key = run.augment(
+        make_folds(dataset, recipe.split, recipe.seed), dataset, input_key
+    )
+    model, model_key, curves = run.train(folds, train_key)
     predict_key = run.predict(model, test, model_key)
+    # Copies may have brought an ignore id; the truth is read by the dataset's own labels.
+    model = replace(model, label_map=dataset.label_map)
     scores = run.score(model, labelled, test, predict_key)
     result = {
         "name": recipe.name,
@@ -361,9 +354,11 @@ def run_recipe(
         "surface": scores["surface"],
         "notes": [*recipe.notes, *warnings],
         "steps": recipe.train.steps,
+        "batch": model.plan.batch,
+        "patch": list(model.plan.patch),
         "plan": model.plan.to_dict(),
         "training_images": len(labelled),
-        "training_samples": len(train),
+        **learned_from(recipe.augment, folds),
         "test_images": len(test),
         "data_hash": content,
         "recipe": recipe.dump(),
@@ -374,7 +369,8 @@ def run_recipe(
         "peak_memory_mb": round(peak_memory_mb(), 1),
     }
     write_json(folder / "result.json", result)
-    from brodmann.pipeline.view import write_run_report
+    if pages:
+        from brodmann.pipeline.view import write_run_report
 
-    write_run_report(recipe, folder, model, test, scores, curves, result)
+        write_run_report(recipe, folder, model, test, scores, curves, result)
     return result

@@ -1,17 +1,17 @@
-"""Cases: samples laid out on disk so that a patch costs one small read.
+"""Cases: samples laid out so that a patch costs one small read.
 
-A case is a folder with `image.npy` (c, *spatial, as recorded), `labels.npy` (class indices,
-int16), `locations.npy` (flat positions of foreground pixels, class after class) and
-`case.json`. All arrays are memory-mapped; nothing is unpickled.
+A case on disk is a folder with `image.npy` (c, *spatial, as recorded), `labels.npy` (class
+indices, int16), `labels2.npy` where a sample is mixed of two, `locations.npy` (flat positions
+of foreground pixels, class after class) and `case.json`. All arrays are memory-mapped while
+they are read; nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,45 +25,115 @@ LOCATIONS_PER_CLASS = 10_000
 """At most this many positions of a class are kept for one image, drawn without replacement."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One prepared training image."""
+    """One prepared training image, on disk or in memory."""
 
-    folder: Path
     name: str
+    shape: tuple[int, ...]
+    """(c, *spatial)"""
     statistics: Statistics
     image_channels: int
     """Channels that are intensities; the others are priors and only move."""
     classes: tuple[int, ...]
+    """Foreground classes in `labels`."""
     offsets: tuple[int, ...]
+    """Where each class begins in `locations`, and the end."""
+    weight: float | None
+    """Share of `labels` where there are second labels, else None."""
+    store: Path | Mapping[str, np.ndarray]
+    """The folder, or the arrays themselves."""
 
-    @cached_property
+    @property
     def image(self) -> np.ndarray:
-        return np.load(self.folder / "image.npy", mmap_mode="r", allow_pickle=False)
+        return self._array("image")
 
-    @cached_property
+    @property
     def labels(self) -> np.ndarray:
-        return np.load(self.folder / "labels.npy", mmap_mode="r", allow_pickle=False)
+        return self._array("labels")
 
-    @cached_property
-    def locations(self) -> np.ndarray:
-        return np.load(self.folder / "locations.npy", mmap_mode="r", allow_pickle=False)
+    @property
+    def labels2(self) -> np.ndarray | None:
+        return None if self.weight is None else self._array("labels2")
 
     def locations_of(self, class_: int) -> np.ndarray:
         """Flat positions of one class that this image holds."""
         i = self.classes.index(class_)
-        return self.locations[self.offsets[i] : self.offsets[i + 1]]
+        return self._array("locations")[self.offsets[i] : self.offsets[i + 1]]
+
+    def _array(self, part: str) -> np.ndarray:
+        if not isinstance(self.store, Path):
+            return self.store[part]
+        # Mapped anew each time: a map that is kept holds a file open, and there are thousands.
+        return np.load(self.store / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        label_map: LabelMap,
+        normalisation: Normalisation,
+        seed: int,
+        spacing: Sequence[float],
+    ) -> Case:
+        """A sample at a spacing in um, in memory."""
+        if sample.labels is None:
+            raise DataError("a training sample has no labels", sample.name)
+        image = at_spacing(sample.image, spacing)
+        arrays = {"image": image.read()}
+        for part, labels in (("labels", sample.labels), ("labels2", sample.labels2)):
+            if labels is not None:
+                indices = label_map.to_classes(labels.numpy(), sample.name)
+                if image is not sample.image:
+                    indices = nearest(indices, image.spatial_shape)
+                arrays[part] = indices
+        locations, classes, offsets = class_locations(
+            arrays["labels"], label_map.num_classes, seed, sample.name
+        )
+        return cls(
+            sample.name,
+            arrays["image"].shape,
+            normalisation.of(sample.image, sample.name),
+            image_channels(sample.image.channels),
+            tuple(classes),
+            tuple(offsets),
+            None if sample.labels2 is None else float(sample.weight),
+            {**arrays, "locations": locations},
+        )
+
+    def saved(self, folder: Path) -> Case:
+        """The same case on disk; without `case.json`, which comes last, it is none."""
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        for part in ("image", "labels", "labels2", "locations"):
+            if part != "labels2" or self.weight is not None:
+                np.save(folder / f"{part}.npy", self._array(part), allow_pickle=False)
+        facts = {
+            "name": self.name,
+            "shape": self.shape,
+            "mean": self.statistics.mean,
+            "std": self.statistics.std,
+            "image_channels": self.image_channels,
+            "classes": self.classes,
+            "offsets": self.offsets,
+            "weight": self.weight,
+        }
+        write_json(folder / "case.json", facts)
+        return replace(self, store=folder)
 
     @classmethod
     def open(cls, folder: Path) -> Case:
         facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         return cls(
-            folder,
             facts["name"],
+            tuple(facts["shape"]),
             Statistics(tuple(facts["mean"]), tuple(facts["std"])),
             facts["image_channels"],
             tuple(facts["classes"]),
             tuple(facts["offsets"]),
+            facts["weight"],
+            folder,
         )
 
 
@@ -102,43 +172,6 @@ def class_locations(
     return locations.astype(np.int64), classes, offsets
 
 
-def prepare_case(
-    sample: Sample,
-    label_map: LabelMap,
-    normalisation: Normalisation,
-    seed: int,
-    folder: Path,
-    spacing: Sequence[float],
-) -> Case:
-    """Write one case at a spacing in um; without `case.json`, which comes last, it is none."""
-    if sample.labels is None:
-        raise DataError("a training sample has no labels", sample.name)
-    statistics = normalisation.of(sample.image, sample.name)
-    image = at_spacing(sample.image, spacing)
-    labels = label_map.to_classes(sample.labels.numpy(), sample.name)
-    if image is not sample.image:
-        labels = nearest(labels, image.spatial_shape)
-    locations, classes, offsets = class_locations(labels, label_map.num_classes, seed, sample.name)
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    np.save(folder / "image.npy", image.read(), allow_pickle=False)
-    np.save(folder / "labels.npy", labels, allow_pickle=False)
-    np.save(folder / "locations.npy", locations, allow_pickle=False)
-    write_json(
-        folder / "case.json",
-        {
-            "name": sample.name,
-            "mean": statistics.mean,
-            "std": statistics.std,
-            "image_channels": image_channels(sample.image.channels),
-            "classes": classes,
-            "offsets": offsets,
-        },
-    )
-    return Case.open(folder)
-
-
 def prepare_cases(
     dataset: Dataset,
     normalisation: Normalisation,
@@ -147,7 +180,7 @@ def prepare_cases(
     spacing: Sequence[float] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Case]:
-    """Prepare every sample of a dataset; those already there are kept.
+    """Prepare every sample of a dataset on disk; those already there are kept.
 
     All are brought to one spacing (um): the first sample's if none is given. `advance` is
     called with (cases done, cases).
@@ -165,9 +198,8 @@ def prepare_cases(
         if (target / "case.json").exists():
             cases.append(Case.open(target))
         else:
-            cases.append(
-                prepare_case(dataset[name], dataset.label_map, normalisation, seed, target, spacing)
-            )
+            case = Case.of(dataset[name], dataset.label_map, normalisation, seed, spacing)
+            cases.append(case.saved(target))
         advance(index + 1, len(dataset))
     if not cases:
         raise DataError("no training samples", dataset.name, fix="check the splits in dataset.yaml")

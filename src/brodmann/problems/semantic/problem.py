@@ -51,8 +51,9 @@ class Semantic:
         return self.label_map.to_classes(sample.labels.numpy(), sample.name)
 
     def step(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Dice + cross entropy over all scales of one batch."""
-        return {"loss": deep_loss(net(batch["image"]), batch["labels"])}
+        """Dice + cross entropy over all scales of one batch; of two label maps where mixed."""
+        truth = (batch["labels"], batch.get("labels2"), batch.get("weight"))
+        return {"loss": deep_loss(net(batch["image"]), *truth)}
 
     def validate(self, net: nn.Module, batch: dict[str, Tensor]) -> np.ndarray:
         """Contingency table (truth, prediction) of one batch, int64."""
