@@ -199,15 +199,15 @@ def _plane(section: MappedSection, caption: str, axis: int | None, longest: int)
     if axis is not None:
         del shape[axis], spacing[axis]
     step = max(1, -(-max(shape) // longest))
-    image = composite(_shrink(grid, axis, step, mean=True), grid.channels)
-    prediction = _shrink(section.prediction, axis, step)[0]
-    truth = None if section.truth is None else _shrink(section.truth, axis, step)[0]
-    sure = None if section.confidence is None else _shrink(section.confidence, axis, step)[0]
+    image = composite(shrink(grid, axis, step, mean=True), grid.channels)
+    prediction = shrink(section.prediction, axis, step)[0]
+    truth = None if section.truth is None else shrink(section.truth, axis, step)[0]
+    sure = None if section.confidence is None else shrink(section.confidence, axis, step)[0]
     pixel_um = (spacing[0] * step, spacing[1] * step)
     return Plane(caption, image, prediction, truth, sure, pixel_um)
 
 
-def _shrink(grid: Volume, axis: int | None, step: int, mean: bool = False) -> np.ndarray:
+def shrink(grid: Volume, axis: int | None, step: int, mean: bool = False) -> np.ndarray:
     """One plane as (c, h, w), every `step`-th pixel or means over blocks of step x step."""
     shape = list(grid.spatial_shape)
     window = [slice(None)] * grid.ndim
