@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from brodmann.cli.common import JSON_HELP, emit, out
@@ -11,7 +13,7 @@ def recipes(
     show: str = typer.Argument(None, help="Print this recipe's YAML, to copy and change."),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """List the recipes, or print one.
+    """List the recipes and studies, or print one.
 
     Example: brodmann recipes demo > mine.yaml
     """
@@ -21,23 +23,43 @@ def recipes(
         text, _ = recipe_text(show)
         emit({"name": show, "yaml": text}, as_json, lambda _: print(text, end=""))
         return
-    rows = []
-    for name in recipe_names():
-        import yaml
-
-        tree = yaml.safe_load(recipe_text(name)[0])
-        rows.append({"name": name, "title": tree.get("title", ""), "data": tree["data"]["kind"]})
+    rows = [_row(name) for name in recipe_names()]
 
     def text_rows(rows: list[dict]) -> None:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("recipe", "data", "what it does", box=None, pad_edge=False)
-        for row in rows:
-            name, data, title = (Text(str(row[key])) for key in ("name", "data", "title"))
-            name.stylize("bold")
-            table.add_row(name, data, title)
-        out().print(table)
+        for kind, what in (("recipe", "one run"), ("study", "a table of runs")):
+            _print([row for row in rows if row["kind"] == kind], kind, what)
         out().print("\nRun one:  brodmann run NAME --out DIR", style="dim")
 
     emit(rows, as_json, text_rows)
+
+
+def _row(name: str) -> dict[str, Any]:
+    import yaml
+
+    from brodmann.pipeline.recipe import recipe_text
+
+    tree = yaml.safe_load(recipe_text(name)[0])
+    study = "rows" in tree
+    base = tree.get("base") if study else tree
+    if isinstance(base, str):
+        base = yaml.safe_load(recipe_text(base)[0])
+    row = {"name": name, "kind": "study" if study else "recipe", "title": tree.get("title", "")}
+    row["data"] = base["data"]["kind"]
+    if study:
+        row["rows"] = [one["name"] for one in tree["rows"]]
+    return row
+
+
+def _print(rows: list[dict], kind: str, what: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table(f"{kind}: {what}", "data", "what it does", box=None, pad_edge=False)
+    for row in rows:
+        name, data, title = (Text(str(row[key])) for key in ("name", "data", "title"))
+        name.stylize("bold")
+        table.add_row(name, data, title)
+    out().print(table)
+    out().print()

@@ -8,6 +8,9 @@ import typer
 
 from brodmann.cli.common import JSON_HELP, emit, out, progress
 
+WIDTH = 110
+"""Of a study's table, in letters, at least."""
+
 
 def run(
     recipe: str = typer.Argument(help="Name of a recipe (see `brodmann recipes`) or a YAML file."),
@@ -21,7 +24,7 @@ def run(
     ),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Run a recipe: data, augment, train, predict, score, report.
+    """Run a recipe: data, augment, train, predict, score, report. Or a study: a table of runs.
 
     What is done is kept: the same command goes on where it was stopped, and does again only
     what a change touches.
@@ -29,27 +32,37 @@ def run(
     Example: brodmann run demo --out runs/demo --set train.steps=300
 
     Your own: brodmann run sections --set data.path=my_sections --out runs/mine
+
+    A study: brodmann run prmix-table1-phantom --set base.train.steps=300 --out runs/table1
     """
     import shlex
     import sys
 
+    from brodmann.pipeline.study import is_study
+
+    command = shlex.join(["brodmann", *sys.argv[1:]])
+    if is_study(recipe):
+        extra = [f"seeds=[{seed}]"] if seed is not None else []
+        extra += [f"base.train.workers={workers}"] if workers is not None else []
+        _study(recipe, [*settings, *extra], out_dir, command, as_json)
+    else:
+        extra = [f"seed={seed}"] if seed is not None else []
+        extra += [f"train.workers={workers}"] if workers is not None else []
+        _single(recipe, [*settings, *extra], out_dir, command, as_json)
+
+
+def _single(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
     from brodmann.pipeline.recipe import load_recipe
     from brodmann.pipeline.run import run_recipe
 
-    extra = [f"seed={seed}"] if seed is not None else []
-    extra += [f"train.workers={workers}"] if workers is not None else []
-    loaded = load_recipe(recipe, [*settings, *extra])
+    loaded = load_recipe(recipe, settings)
     folder = out_dir or Path("runs") / loaded.name
-    command = shlex.join(["brodmann", *sys.argv[1:]])
     with progress() as report:
         result = run_recipe(loaded, folder, command=command, report=report)
 
     def text(result: dict) -> None:
-        console = out()
-
-        def line(words: str, style: str | None = None) -> None:
-            console.print(words, style=style, markup=False, soft_wrap=True)
-
         line(f"\n{result['title']}", "bold")
         if result["mean_dice"] is None:
             line("no region to score")
@@ -63,3 +76,51 @@ def run(
         line(f"report  {folder / 'report' / 'report.html'}")
 
     emit(result, as_json, text)
+
+
+def _study(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
+    from brodmann.pipeline.study import load_study, run_study
+
+    study, recipes = load_study(recipe, settings)
+    folder = out_dir or Path("runs") / study.name
+    with progress() as report:
+        result = run_study(study, recipes, folder, command=command, report=report)
+
+    def text(result: dict) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        from brodmann.report.study import TITLES, best_of, images, spread
+
+        keys, best = result["columns"], best_of(result)
+        line(f"\n{result['title']}", "bold")
+        table = Table("method", box=None, pad_edge=False)
+        for title in (*(TITLES[key] for key in keys), "n", "steps x batch", "real + made"):
+            table.add_column(title, justify="right")
+        for row in result["rows"]:
+            cells = [
+                Text(
+                    spread({"mean": row["mean"][key], "std": row["std"][key]}),
+                    "bold" if best[key] == row["name"] else "",
+                )
+                for key in keys
+            ]
+            work = f"{row['steps']} x {row['batch']}"
+            table.add_row(Text(row["name"]), *cells, str(row["n"]), work, images(row))
+        console = out()
+        console.width = max(console.width, WIDTH)
+        console.print(table)
+        for warning in result["warnings"]:
+            line(warning, "dim")
+        line(f"page    {folder / 'table.html'}")
+        line(f"table   {folder / 'table.csv'}, table.md")
+        line(f"result  {folder / 'result.json'}")
+
+    emit(result, as_json, text)
+
+
+def line(words: str, style: str | None = None) -> None:
+    """One line for people, as it stands."""
+    out().print(words, style=style, markup=False, soft_wrap=True)
