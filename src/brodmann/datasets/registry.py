@@ -12,6 +12,7 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "folder": "brodmann.datasets.folder:read_folder",
         "phantom-sections": "brodmann.datasets.phantoms.sections:phantom_sections",
         "brain100um": "brodmann.datasets.brain100um:brain100um",
+        "dmbm": "brodmann.datasets.dmbm:dmbm",
     },
 )
 """Each value makes a Dataset from the options that a recipe gives it."""
