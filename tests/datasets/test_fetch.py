@@ -34,7 +34,7 @@ def sha(content):
 
 class Site(SimpleHTTPRequestHandler):
     """Serves `folder`. `faults`: path -> a status, an address to lead to, what is left of a
-    body (a callable), or "no length"."""
+    body (a callable), "no length", "chunked" or "half chunked"."""
 
     def __init__(self, *args):
         super().__init__(*args, directory=str(self.folder))
@@ -46,7 +46,7 @@ class Site(SimpleHTTPRequestHandler):
         fault, file = self.faults.get(path), self.folder / path
         if isinstance(fault, int):
             self.send_error(fault)
-        elif isinstance(fault, str) and fault != "no length":
+        elif isinstance(fault, str) and fault.startswith(("http", "f")):
             self.send_response(302)
             self.send_header("Location", fault)
             self.end_headers()
@@ -65,10 +65,14 @@ class Site(SimpleHTTPRequestHandler):
             self.send_response(200)
         if self.tagged:
             self.send_header("ETag", tag)
-        if fault != "no length":
-            self.send_header("Content-Length", str(len(body) - begin))
-        self.end_headers()
         rest = body[begin:]
+        if str(fault).endswith("chunked"):
+            self.send_header("Transfer-Encoding", "chunked")
+            rest = b"%x\r\n%s\r\n" % (len(rest), rest) + b"0\r\n\r\n"
+            rest = rest[: len(rest) // 2] if fault == "half chunked" else rest
+        elif fault != "no length":
+            self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
         with suppress(ConnectionError):
             self.wfile.write(rest[: fault(len(rest))] if callable(fault) else rest)
 
@@ -206,6 +210,15 @@ class TestOneFile:
         with pytest.raises(DataError, match="how long"):
             download(site.url + "a.zip", tmp_path / "a")
 
+    def test_an_answer_in_chunks(self, site, tmp_path):
+        site.ranges = False
+        site.faults["a.zip"] = "chunked"
+        assert download(site.url + "a.zip", tmp_path / "a") == sha(self.body)
+        site.faults["a.zip"] = "half chunked"
+        with pytest.raises(DataError, match="keeps breaking off"):
+            download(site.url + "a.zip", tmp_path / "b")
+        assert not (tmp_path / "b").exists()
+
     def test_redirects_lead_to_http_only(self, site, tmp_path):
         site.faults["b.zip"] = site.url + "a.zip"
         assert download(site.url + "b.zip", tmp_path / "b") == sha(self.body)
@@ -265,7 +278,9 @@ class TestSet:
         got = fetch("dmbm", out, site.url)
         assert (got["checksums"], got["fetched"], site.asked) == ("verified", 0, [])
         (out / "labels/a.tif").unlink()
-        assert fetch("dmbm", out, site.url)["fetched"] == 1
+        assert fetch("dmbm", out)["fetched"] == 1  # from where it came
+        with pytest.raises(OutputError, match="another set"):
+            fetch("dmbm", out, site.url + "elsewhere")
         assert contents(out) == FILES
         (out / "labels/a.tif").write_bytes(b"labelz" * 50)
         with pytest.raises(DataError, match=r"not as it was fetched .*labels/a\.tif"):
@@ -327,6 +342,11 @@ class TestSet:
         with pytest.raises(OutputError, match=r"mine\.txt"):
             fetch("dmbm", out, site.url)
         assert contents(out) == {"mine.txt": b"mine"}
+
+    def test_forbidden_stands_for_no_checksums(self, site, out):
+        put(site.folder, FILES)
+        site.faults["SHA256SUMS"] = 403
+        assert fetch("dmbm", out, site.url)["checksums"] == "recorded"
 
     def test_a_page_that_links_elsewhere(self, site, out):
         put(site.folder, {"index.html": b'<a href="https://a.org/DMBM.zip">here</a>'})
@@ -435,3 +455,16 @@ class TestUnpack:
         whole = (tmp_path / "a.tar").read_bytes()
         (tmp_path / "a.tar").write_bytes(whole[:500_000])
         self.refused(tmp_path / "a.tar", "damaged|shorter")
+
+    @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+    def test_a_flipped_bit(self, tmp_path, kind):
+        archive = tmp_path / f"a.tar.{kind}"
+        with tarfile.open(archive, f"w:{kind}") as tar:
+            member = tarfile.TarInfo("a")
+            body = bytes(itertools.islice(itertools.cycle(range(251)), 10**5))
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+        damaged = bytearray(archive.read_bytes())
+        damaged[len(damaged) // 2] ^= 4
+        archive.write_bytes(damaged)
+        self.refused(archive, "damaged")

@@ -189,6 +189,8 @@ def _attempt(url: str, part: Path, sha256: str | None, tick: Tick | None) -> Non
 def read_text(url: str) -> tuple[str, str] | None:
     """A page of at most 16 MiB and the address it came from in the end; None if there is none.
 
+    A site that gives no listing says "forbidden" where nothing is, so that counts as none.
+
     Raises
     ------
     DataError
@@ -211,7 +213,7 @@ def read_text(url: str) -> tuple[str, str] | None:
         return _persist(attempt, lambda: 0, url)
     except DataError as error:
         cause = error.__cause__
-        if isinstance(cause, urllib.error.HTTPError) and cause.code in (404, 410):
+        if isinstance(cause, urllib.error.HTTPError) and cause.code in (403, 404, 410):
             return None
         raise
 

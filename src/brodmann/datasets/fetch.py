@@ -81,7 +81,8 @@ def fetch(
     out : str or Path
         Empty, new, or where the same set was fetched to before.
     url : str, optional
-        A page, a folder or one file, instead of the address known for the set.
+        A page, a folder or one file, instead of the address known for the set; an earlier
+        fetch into `out` is gone on with from where it came.
     sha256 : str or Path, optional
         A file of lines "SHA256  NAME", or the 64 digits of the one file to be fetched.
     report : callable, optional
@@ -111,12 +112,13 @@ def fetch(
     """
     if name not in SOURCES:
         raise RecipeError("no such public set", found=repr(name), fix=nearest(name, SOURCES))
-    base = as_folder(url or SOURCES[name].url)
     given = None if sha256 is None else read_given(sha256)
     out = make_folder(Path(out))
-    record = _record(out, name, base)
+    record = _record(out, name, as_folder(url) if url else None)
+    base = record["url"]
+    whole = record["complete"] and _check(out, record, report)
     fetched, kind = 0, "verified"
-    if given is not None or not (record["complete"] and _check(out, record, report)):
+    if given is not None or not whole:
         kind, files = plan(base, given)
         record |= {"complete": False, "checksums": kind}
         meter = _Meter(report, len(files))
@@ -216,7 +218,7 @@ class _Meter:
         self.seen += size > 0
 
 
-def _record(out: Path, name: str, base: str) -> dict[str, Any]:
+def _record(out: Path, name: str, base: str | None) -> dict[str, Any]:
     """What fetched.json says of this folder; a new record where the folder is empty."""
     if not (out / RECORD).exists():
         others = sorted(file.name for file in out.iterdir() if file.name != WORK)
@@ -227,6 +229,7 @@ def _record(out: Path, name: str, base: str) -> dict[str, Any]:
                 ", ".join(others[:5]),
                 "choose an empty folder",
             )
+        base = base or SOURCES[name].url
         return {"name": name, "url": base, "complete": False, "checksums": "", "sources": {}}
     record = read_object(out / RECORD)
     try:
@@ -241,7 +244,7 @@ def _record(out: Path, name: str, base: str) -> dict[str, Any]:
             )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError("this record is damaged", out / RECORD, fix="fetch elsewhere") from error
-    if known[:2] != (name, base):
+    if known[:2] != (name, base or known[1]):
         raise OutputError(
             "this folder holds another set",
             out,

@@ -152,7 +152,11 @@ def _linked(base: str) -> list[RemoteFile]:
         seen.add(page)
         text, address = read_text(page) or ("", "")
         if not address and page == base:
-            raise DataError("there is no such page", base, fix="give another address as --url")
+            raise DataError(
+                "there is no such page, or it is not for everyone",
+                base,
+                fix="give another address as --url",
+            )
         if page == base:
             # Where a redirect leads to, links are relative to.
             base = urljoin(address, ".")

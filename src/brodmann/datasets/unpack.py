@@ -97,7 +97,9 @@ def unpack(
         written = _unpack(archive, folder, max_bytes, tick)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, FAULTS):
+        # gzip and bz2 tell of damage by an OSError that the system did not raise.
+        broken = isinstance(error, OSError) and error.errno is None
+        if isinstance(error, FAULTS) or broken:
             raise DataError("the archive is damaged", archive, error, "fetch it again") from error
         if isinstance(error, (NotImplementedError, RuntimeError)):
             raise DataError("this archive cannot be unpacked", archive, error) from error
@@ -178,6 +180,9 @@ def _entries(opened: Any, archive: Path) -> Iterator[Entry]:
         if not member.isreg():
             raise DataError("a link or device in an archive", archive, member.name, "do not use it")
         yield member.name, member.size, lambda member=member: opened.extractfile(member)
+    # The checksum of a compressed stream stands behind what tar reads of it.
+    while opened.fileobj.read(BLOCK):
+        pass
 
 
 def _bounded(size: int, max_bytes: int, archive: Path) -> None:
