@@ -16,6 +16,7 @@ import pytest
 
 from brodmann.core import BrodmannError, DataError, OutputError, RecipeError
 from brodmann.datasets import download as downloading
+from brodmann.datasets import fetch as fetching
 from brodmann.datasets.download import download
 from brodmann.datasets.fetch import fetch
 from brodmann.datasets.remote import as_folder
@@ -112,7 +113,7 @@ def zipped(files):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -304,6 +305,24 @@ class TestSet:
         site.asked.clear()
         assert fetch("dmbm", out, site.url)["fetched"] == 1
         assert [path for path, _ in site.asked] == ["SHA256SUMS", "regions.csv"]
+        assert contents(out) == FILES
+
+    def test_an_archive_is_not_fetched_again_for_a_stop_while_unpacking(
+        self, site, out, monkeypatch
+    ):
+        put(site.folder, {"a.zip": zipped(FILES)})
+
+        def stop(*args, **options):
+            unpack(*args, **options)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(fetching, "unpack", stop)
+            fetch("dmbm", out, site.url)
+        assert not (out / "images").exists()
+        site.asked.clear()
+        assert fetch("dmbm", out, site.url)["fetched"] == 1
+        assert "a.zip" not in dict(site.asked)
         assert contents(out) == FILES
 
     def test_given_checksums(self, site, out, tmp_path):

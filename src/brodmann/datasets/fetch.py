@@ -158,7 +158,10 @@ def _get(file: RemoteFile, out: Path, record: dict, meter: _Meter, report: Repor
         return False
     here = out / WORK / file.path
     here.parent.mkdir(parents=True, exist_ok=True)
-    found = download(file.url, here, expected, lambda a, b: meter.tick(file.path, a, b))
+    # It has its name only if it is whole: stopped while it was unpacked, it is not fetched again.
+    found = sha256_of(here) if here.exists() else ""
+    if not found or (expected or found) != found:
+        found = download(file.url, here, expected, lambda a, b: meter.tick(file.path, a, b))
     size = here.stat().st_size
     meter.finish(size)
     folder, below = here.parent, {here.name: {"size": size, "sha256": found}}
