@@ -197,7 +197,7 @@ def _sources(result: dict) -> None:
     from rich.text import Text
 
     for source in result["sources"]:
-        out().print(Text.assemble((source["name"], "bold"), f"  {source['title']}"))
+        out().print(Text.assemble((source["name"], "bold"), f"  {source['title']}"), soft_wrap=True)
         for key in ("size", "licence", "citation", "url"):
             out().print(Text(f"    {key:<9} {source[key]}"), soft_wrap=True)
 
