@@ -34,8 +34,8 @@ def sha(content):
 
 
 class Site(SimpleHTTPRequestHandler):
-    """Serves `folder`. `faults`: path -> a status or some in turn, an address to lead to, what is left of a
-    body (a callable), "no length", "chunked" or "half chunked"."""
+    """Serves `folder`. `faults`: path -> a status or some in turn, an address to lead to, what
+    is left of a body (a callable), "no length", "chunked" or "half chunked"."""
 
     def __init__(self, *args):
         super().__init__(*args, directory=str(self.folder))
