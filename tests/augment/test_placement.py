@@ -38,11 +38,12 @@ def scenes(draw):
     return forbidden, candidates, search
 
 
+@pytest.mark.parametrize("engine", ["fft", "runs"])
 @settings(max_examples=300, deadline=None)
-@given(scenes())
-def test_overlaps_of_all_shifts_equal_a_loop(scene):
+@given(scene=scenes())
+def test_overlaps_of_all_shifts_equal_a_loop(scene, engine):
     forbidden, candidates, search = scene
-    found = overlaps(Forbidden(forbidden), candidates, search)
+    found = overlaps(Forbidden(forbidden), candidates, search, engine)
     for candidate, counts in zip(candidates, found, strict=True):
         expected = loop(forbidden, candidate, search)
         np.testing.assert_array_equal(counts, expected)
@@ -122,7 +123,9 @@ def test_large_counts_are_exact():
     rng = np.random.default_rng(1)
     forbidden = rng.random((700, 900)) < 0.5
     mask = rng.random((600, 800)) < 0.7
-    (counts,) = overlaps(Forbidden(forbidden), [Candidate(mask, (50, 50))], (5, 5))
+    scene = Forbidden(forbidden), [Candidate(mask, (50, 50))], (5, 5)
+    (counts,) = overlaps(*scene, "fft")
+    assert (counts == overlaps(*scene, "runs")[0]).all()
     for shift in ((0, 0), (-5, 5), (3, -2)):
         y, x = np.add(shift, 50)
         expected = int((forbidden[y : y + 600, x : x + 800] & mask).sum())

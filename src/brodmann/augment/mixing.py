@@ -188,13 +188,19 @@ def moments_of(sample: Sample) -> list[tuple[float, float]]:
 
 
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floats as an image type: whole numbers are rounded and cut to the type's range."""
+    """Floats as an image type: whole numbers are rounded and cut to the type's range.
+
+    Changes `values`.
+    """
     if dtype.kind == "f":
         return values.astype(dtype)
     if dtype.kind == "b":
         return values >= 0.5
     limits = np.iinfo(dtype)
-    return np.rint(values).clip(limits.min, limits.max).astype(dtype)
+    np.rint(values, out=values)
+    # In float32 the largest int32 rounds up, past the limit.
+    high = np.nextafter(np.float32(limits.max), 0) if limits.bits > 24 else limits.max
+    return np.clip(values, limits.min, high, out=values).astype(dtype)
 
 
 def grown(box: Box, margin: Any, shape: tuple[int, ...]) -> Box:

@@ -62,15 +62,43 @@ def opened(labels: np.ndarray, changed: np.ndarray, radius_vox: Sequence[float])
     radius = np.concatenate([np.zeros(len(extra)), radius])
     near = ball(radius)
     far = ball(np.where(radius >= 1, radius * REACH, 0))
-    solid = labels.reshape(*extra, *labels.shape)
+    solid = np.ascontiguousarray(labels).reshape(*extra, *labels.shape)
     where = changed.reshape(solid.shape)
-    stays = _stays(solid, where, near)
-    doubtful = np.unique(solid[where & ~stays])
-    for lost in doubtful[~_lives(solid, where, stays, doubtful)]:
-        stays |= where & (solid == lost)
+    points = _near_borders(solid, where, near)
+    falls = points[~_stay(solid, points, near)]
+    gone, lost = np.unique(solid.reshape(-1)[falls], return_counts=True)
+    falls = falls[np.isin(solid.reshape(-1)[falls], gone[_count(solid, gone) > lost])]
     result = solid.copy()
-    _fill(solid, where, stays, far, result)
+    _fill(solid, falls, far, result)
     return result.reshape(labels.shape)
+
+
+def _near_borders(labels: np.ndarray, where: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Flat positions, sorted, of pixels in `where` that an opening might remove.
+
+    Only pixels that lie within two radii of a border between labels, which are few.
+    """
+    close = np.zeros(labels.shape, bool)
+    reach = 2 * np.abs(near).max(axis=0)
+    for axis, size in enumerate(labels.shape):
+        ahead = (slice(None),) * axis + (slice(1, None),)
+        behind = (slice(None),) * axis + (slice(size - 1),)
+        _mark(np.flatnonzero(labels[ahead] != labels[behind]), labels[ahead].shape, reach, close)
+    close &= where
+    return np.flatnonzero(close)
+
+
+@njit(nogil=True, cache=True)
+def _mark(borders, shape, reach, close):
+    """Set a box about every border; a border lies between a pixel and the next on some axis."""
+    depth, height, width = close.shape
+    for flat in borders:
+        z, rest = divmod(flat, shape[1] * shape[2])
+        y, x = divmod(rest, shape[2])
+        for k in range(max(0, z - reach[0]), min(depth, z + reach[0] + 2)):
+            for j in range(max(0, y - reach[1]), min(height, y + reach[1] + 2)):
+                for m in range(max(0, x - reach[2]), min(width, x + reach[2] + 2)):
+                    close[k, j, m] = True
 
 
 @njit(nogil=True, cache=True)
@@ -86,56 +114,50 @@ def _pure(labels, z, y, x, near):
 
 
 @njit(nogil=True, cache=True)
-def _stays(labels, where, near):
+def _stay(labels, points, near):
     depth, height, width = labels.shape
-    stays = np.zeros(labels.shape, np.bool_)
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if not where[z, y, x]:
-                    continue
-                for i in range(near.shape[0]):
-                    k, j, m = z + near[i, 0], y + near[i, 1], x + near[i, 2]
-                    if not (0 <= k < depth and 0 <= j < height and 0 <= m < width):
-                        continue
-                    if labels[k, j, m] == labels[z, y, x] and _pure(labels, k, j, m, near):
-                        stays[z, y, x] = True
-                        break
-    return stays
+    stay = np.zeros(points.size, np.bool_)
+    for n in range(points.size):
+        z, rest = divmod(points[n], height * width)
+        y, x = divmod(rest, width)
+        for i in range(near.shape[0]):
+            k, j, m = z + near[i, 0], y + near[i, 1], x + near[i, 2]
+            if not (0 <= k < depth and 0 <= j < height and 0 <= m < width):
+                continue
+            if labels[k, j, m] == labels[z, y, x] and _pure(labels, k, j, m, near):
+                stay[n] = True
+                break
+    return stay
 
 
 @njit(nogil=True, cache=True)
-def _lives(labels, where, stays, wanted):
-    """Of sorted labels, which are found on a pixel that stays or may not change."""
-    found = np.zeros(wanted.size, np.bool_)
-    left = wanted.size
-    depth, height, width = labels.shape
-    for z in range(depth):
-        for y in range(height):
-            if left == 0:
-                return found
-            for x in range(width):
-                if where[z, y, x] and not stays[z, y, x]:
-                    continue
-                i = np.searchsorted(wanted, labels[z, y, x])
-                if i < wanted.size and wanted[i] == labels[z, y, x] and not found[i]:
-                    found[i] = True
-                    left -= 1
-    return found
+def _count(labels, wanted):
+    """How many pixels each of some sorted labels has."""
+    counts = np.zeros(wanted.size, np.int64)
+    last, place = labels[0, 0, 0], -1
+    fresh = True
+    for label in labels.flat:
+        if fresh or label != last:
+            i = np.searchsorted(wanted, label)
+            place = i if i < wanted.size and wanted[i] == label else -1
+            last, fresh = label, False
+        if place >= 0:
+            counts[place] += 1
+    return counts
 
 
 @njit(nogil=True, cache=True)
-def _fill(labels, where, stays, far, result):
+def _fill(labels, falls, far, result):
     depth, height, width = labels.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if not where[z, y, x] or stays[z, y, x]:
-                    continue
-                for i in range(far.shape[0]):
-                    k, j, m = z + far[i, 0], y + far[i, 1], x + far[i, 2]
-                    if not (0 <= k < depth and 0 <= j < height and 0 <= m < width):
-                        continue
-                    if stays[k, j, m] or not where[k, j, m]:
-                        result[z, y, x] = labels[k, j, m]
-                        break
+    for n in range(falls.size):
+        z, rest = divmod(falls[n], height * width)
+        y, x = divmod(rest, width)
+        for i in range(far.shape[0]):
+            k, j, m = z + far[i, 0], y + far[i, 1], x + far[i, 2]
+            if not (0 <= k < depth and 0 <= j < height and 0 <= m < width):
+                continue
+            flat = (k * height + j) * width + m
+            at = np.searchsorted(falls, flat)
+            if at == falls.size or falls[at] != flat:
+                result[z, y, x] = labels[k, j, m]
+                break
