@@ -12,7 +12,7 @@ from typing import Any
 import typer
 import typer.core
 
-from brodmann.cli import data, doctor, predict, recipes, run, score
+from brodmann.cli import augment, data, doctor, predict, recipes, run, score
 from brodmann.core import BrodmannError
 
 HELP = """Learn to map brains from microscopy with few labels.
@@ -22,6 +22,7 @@ Start here:
   brodmann run demo --out runs/demo            a phantom brain, start to finish\n
   brodmann data check my_sections              every fault of a dataset folder\n
   brodmann run sections --set data.path=my_sections --out runs/mine\n
+  brodmann augment prmix my_sections more      a dataset with mixed copies\n
   brodmann predict runs/mine/model new_sections maps
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C.
@@ -90,6 +91,7 @@ def _options(
 
 app.command("recipes")(recipes.recipes)
 app.command("run")(run.run)
+app.add_typer(augment.app, name="augment")
 app.command("predict")(predict.predict)
 app.add_typer(score.app, name="score")
 app.add_typer(data.app, name="data")
