@@ -11,7 +11,7 @@ STUDIES = [name for name in recipe_names() if "rows" in yaml.safe_load(recipe_te
 
 @pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(STUDIES)))
 def test_every_packaged_recipe_is_valid(name):
-    needs = {"sections": ["data.path=x"]}
+    needs = {"sections": ["data.path=x"], "prmix-dmbm": ["data.root=x"]}
     settings = needs.get(name, [])
     if name.startswith("sections-brain100um"):
         settings = ["data.root=x"]

@@ -7,20 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import mean, stdev
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from scipy import stats
+from typer.testing import CliRunner
 
 from brodmann.augment.base import AUGMENTATIONS
+from brodmann.cli.app import app
 from brodmann.core import RecipeError
-from brodmann.datasets.registry import DATASETS
 from brodmann.metrics.significance import bootstrap
 from brodmann.pipeline.recipe import recipe_names, recipe_text
 from brodmann.pipeline.study import is_study, load_study, run_study
-from brodmann.pipeline.study.recipe import Significance
+from brodmann.pipeline.study.recipe import Significance, Study
 from brodmann.pipeline.study.table import Finished, make_table, units_of
 
 TINY = {
@@ -60,10 +62,6 @@ def write(folder, **changes):
     return str(path)
 
 
-def cli(*args):
-    return [sys.executable, "-m", "brodmann", *map(str, args)]
-
-
 def marks(folder):
     return {
         p.relative_to(folder): p.stat().st_mtime_ns
@@ -76,9 +74,13 @@ def finished(tmp_path_factory):
     """A study that was killed in its third run and went on; its folder, result and old marks."""
     folder = tmp_path_factory.mktemp("study")
     path, out = write(folder), folder / "out"
-    command = cli("run", path, "--set", "seeds=[3,5]", "--out", out, "--json")
+    command = ["run", path, "--set", "seeds=[3,5]", "--out", str(out), "--json"]
     third = out / "runs" / "baseline" / "seed5"
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "brodmann", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 240
     while not third.exists() and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -87,8 +89,8 @@ def finished(tmp_path_factory):
     killed.wait()
     before = {k: v for k, v in marks(out).items() if "seed3" in str(k)}
     partial = json.loads((out / "result.json").read_text("utf-8"))
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.stderr
     return out, json.loads(answer.stdout), before, partial
 
 
@@ -181,14 +183,25 @@ def test_tables_parse_back(finished):
     assert "http://" not in page.replace("http://www.w3.org/", "") and "<script" not in page
 
 
-def test_finished_runs_of_another_study_are_taken_over(finished, tmp_path):
+def test_finished_runs_of_another_study_are_taken_over_and_copies_made_once(finished, tmp_path):
     folder, result, *_ = finished
-    path = write(tmp_path, name="other", reuse=[str(folder)], rows=TINY["rows"][:1], tests={})
+    copies = {"method": "classical", "factor": 1}
+    rows = [
+        {"name": "Baseline"},
+        {"name": "made", "set": {"augment": {**copies, "schedule": "synthetic"}}},
+        {"name": "hybrid", "set": {"augment": {**copies, "schedule": "hybrid"}}},
+    ]
+    path = write(tmp_path, name="other", reuse=[str(folder)], rows=rows, tests={})
     study, recipes = load_study(path, ["seeds=[5]"])
     told = []
-    found = run_study(study, recipes, tmp_path / "out", report=lambda *what: told.append(what))
+    found = run_study(study, recipes, tmp_path / "out", report=lambda *what: told.append(what[3]))
     assert found["rows"][0]["mean"]["f1"] == result["rows"][0]["models"][1]["f1"]
-    assert not any("train" in note for *_, note in told)
+    assert not any("Baseline" in note and "train" in note for note in told)
+    assert any("made" in note and "draw" in note for note in told)
+    assert not any("hybrid" in note and "draw" in note for note in told)
+    assert [(row["schedule"], row["images_made"]) for row in found["rows"]] == [
+        ("real", 0), ("synthetic", 6), ("hybrid", 6),
+    ]  # fmt: skip
     with pytest.raises(RecipeError, match="no finished runs"):
         run_study(study.model_copy(update={"reuse": ["nowhere"]}), recipes, tmp_path / "out")
 
@@ -270,6 +283,7 @@ def test_blocks_cover_the_test_once(blocks, answer):
         ({}, ["columns=[f2]"], "columns"),
         ({}, ["train.steps=3"], r"write --set base\.train\.steps=3"),
         ({}, ["base.train.stepz=3"], "did you mean 'steps'"),
+        ({"base": "sections", "set": {}}, [], r"--set base\.data\.path="),
         ({"tests": {"unit": "block"}}, [], "blocks belong"),
         ({"seeds": [1, 1, 2]}, [], "seeds are different"),
         ({}, [], "three models of each row"),
@@ -296,8 +310,6 @@ STUDIES = [name for name in recipe_names() if is_study(name)]
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_packaged_study_is_valid(name):
-    if name.endswith("-dmbm") and "dmbm" not in DATASETS:
-        pytest.skip("no reader of DMBM")
     if "translate" in recipe_text(name)[0] and "translate" not in AUGMENTATIONS:
         pytest.skip("no image translation")
     rooted = name.endswith("-dmbm") or name == "prmix-brain100um"
@@ -309,10 +321,17 @@ def test_every_packaged_study_is_valid(name):
 
 
 def test_the_list_tells_studies_from_recipes():
-    answer = subprocess.run(cli("recipes", "--json"), capture_output=True, text=True, check=False)
+    answer = CliRunner().invoke(app, ["recipes", "--json"])
     rows = {row["name"]: row for row in json.loads(answer.stdout)}
     assert rows["demo"]["kind"] == "recipe"
     study = rows["prmix-table1-phantom"]
     assert (study["kind"], study["data"]) == ("study", "phantom-sections")
     assert study["rows"][-1] == "PRMix 20x"
     assert {name for name in rows if rows[name]["kind"] == "study"} == set(STUDIES)
+
+
+def test_every_key_is_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
+    keys = [*Study.model_fields, *(f"tests.{key}" for key in Significance.model_fields)]
+    assert [key for key in keys if key != "tests" and f"`{key}`" not in text] == []
+    assert [name for name in STUDIES if name.rsplit("-", 1)[0] not in text] == []

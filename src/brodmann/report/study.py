@@ -268,7 +268,7 @@ def how_tested(result: Mapping[str, Any]) -> str:
         f"One-sided {TESTS[tests['kind']]} over {how}: scores of each image are averaged over "
         f"seeds, then over the images of a {tests['unit']}"
         f"{', which are drawn together' if tests['kind'] == 'bootstrap' else ''}. "
-        "Differences are in percent, means over these units; "
+        "Differences are points of percent, means over these units; "
         "* p < 0.05, ** p < 0.01, *** p < 0.001, not corrected for the number of tests."
     )
 

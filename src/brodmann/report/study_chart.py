@@ -31,6 +31,7 @@ def seeds_svg(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, st
     figure = Figure(figsize=(11, 1.1 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
+    figure.get_layout_engine().set(w_pad=0.12)
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axis, (key, title) in zip(panels, columns):
         best = max(row["mean"][key] for row in rows if row["mean"][key] is not None)

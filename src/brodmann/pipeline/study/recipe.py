@@ -235,8 +235,8 @@ def _recipe(study: Study, row: Row, where: str) -> Recipe:
     except ValidationError as error:
         raise _explain(error, place) from None
     except RecipeError as error:
-        error.where = error.where or place
-        raise
+        fix = (error.fix or "").replace("--set data.", "--set base.data.")
+        raise RecipeError(error.what, error.where or place, error.found, fix) from None
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
