@@ -65,10 +65,11 @@ def test_what_every_mixture_keeps(name, seed, ndim, channels, dtype, opening):
     ndim=st.sampled_from([2, 2, 3]),
     bare=st.sampled_from(["ignore", "keep", "background"]),
     oaa=st.booleans(),
+    fit=st.booleans(),
 )
-def test_prmix_touches_only_what_was_cut_or_pasted(seed, ndim, bare, oaa):
+def test_prmix_touches_only_what_was_cut_or_pasted(seed, ndim, bare, oaa, fit):
     data = pool(ndim, shapes=SHAPES[ndim])
-    _, params, mixed = made("prmix", data, seed, bare=bare, oaa=oaa, regions=[1, 3])
+    _, params, mixed = made("prmix", data, seed, bare=bare, oaa=oaa, fit=fit, regions=[1, 3])
     target = data["s0"]
     ids = target.labels.numpy()
     primary = np.vectorize(lambda i: PRIMARY.get(i, 0))(ids)
@@ -89,7 +90,9 @@ def test_prmix_touches_only_what_was_cut_or_pasted(seed, ndim, bare, oaa):
         allowed.add(max(label.id for label in TREE) + 1)
     if bare == "background":
         allowed.add(0)
-    unopened = made("prmix", data, seed, bare=bare, oaa=oaa, regions=[1, 3], opening_um=0)[2]
+    unopened = made("prmix", data, seed, bare=bare, oaa=oaa, fit=fit, regions=[1, 3], opening_um=0)[
+        2
+    ]
     raw = unopened.labels.numpy()
     assert set(np.unique(raw[raw != ids])) <= allowed
     touched = (mixed.image.numpy() != target.image.numpy()).any(0)
@@ -127,6 +130,30 @@ def test_prmix_measures_the_overlap_that_it_reports():
         inside = int((pasted & ~own).sum())
         assert inside <= region["overlap_after"] <= region["overlap_before"]
         assert region["area"] >= region["overlap_after"]
+
+
+def test_fitted_regions_take_the_place_and_size_of_the_targets_own():
+    target = brain("s0", (80, 120), 0)
+    small = brain("s1", (40, 60), 1)
+    far = np.zeros((80, 120), np.uint16)
+    far[5:45, 55:115] = small.labels.numpy()
+    image = np.zeros((2, 80, 120), np.uint16)
+    image[:, 5:45, 55:115] = small.image.numpy()
+    grid = (25.0, 25.0)
+    made_far = small.with_(image=Volume(image, "cyx", grid), labels=Volume(far, "yx", grid))
+    pair = {"s0": target, "s1": made_far}
+    data = Dataset("pair", list(pair), pair.__getitem__, TREE)
+    still = {"rotation_deg": 0, "translation": 0, "scale": [1.0, 1.0], "oaa": False}
+    for seed in range(6):
+        _, params, mixed = made(
+            "prmix", data, seed, fit=True, regions=[1, 1], opening_um=0, **still
+        )
+        (region,) = params["regions"]
+        own = np.isin(target.labels.numpy(), [i for i, p in PRIMARY.items() if p == region["id"]])
+        new = np.isin(mixed.labels.numpy(), [i for i, p in PRIMARY.items() if p == region["id"]])
+        assert new.sum() == pytest.approx(own.sum(), rel=0.15)
+        shift = np.argwhere(new).mean(0) - np.argwhere(own).mean(0)
+        assert np.abs(shift).max() < 2
 
 
 def test_mixup_is_a_weighted_mean_with_both_label_maps():

@@ -56,6 +56,10 @@ class PRMix(Mixing):
         alike ones only ("HSM off"), None draws from the pool uniformly.
     oaa : bool
         Look for the place of least overlap; False pastes where the drawn transform leads.
+    fit : bool
+        Before the drawn transform, scale the source's region to the area of the target's
+        (between a half and twice its length) and lay it on the target's centroid, for pools
+        whose sections differ in plane or size. False leaves it where it lies in its own frame.
     avoid : "neighbours" or "complement"
         What a pasted region must not cover: other primary regions and what lies outside the
         brain's outline, or (the paper's) everything but the target's own region.
@@ -95,6 +99,7 @@ class PRMix(Mixing):
     regions: tuple[int, int] = (3, 9)
     hard_fraction: float | None = 0.8
     oaa: bool = True
+    fit: bool = False
     avoid: Avoid = "neighbours"
     tau: float = 0.01
     candidates: int = 3
@@ -134,6 +139,7 @@ class PRMix(Mixing):
             "a fraction lies in 0..1, or is null for any source",
         )
         need(isinstance(self.oaa, bool), "oaa", "true or false")
+        need(isinstance(self.fit, bool), "fit", "true or false")
         need(self.avoid in get_args(Avoid), "avoid", f"one of {get_args(Avoid)}")
         need(self.bare in get_args(Bare), "bare", f"one of {get_args(Bare)}")
         need(share(self.tau), "tau", "a share lies in 0..1")
@@ -237,16 +243,19 @@ class PRMix(Mixing):
         """
         frame = numbers.shape
         region = (source[source_box] == number).astype(np.uint8)
+        cut = tuple(own_box)
+        own = numbers[cut] == number
+        if not own.any():
+            return None  # Wholly covered by what was pasted before.
+        aim = Aim.at(own, cut, region) if self.fit else None
         drawn, candidates = [], []
         for _ in range(self.candidates if self.oaa else 1):
-            turn, candidate = self._candidate(rng, region, source_box, offset, frame, spacing)
+            turn, candidate = self._candidate(rng, region, source_box, offset, frame, spacing, aim)
             if candidate.area:
                 drawn.append(turn)
                 candidates.append(candidate)
         if not candidates:
             return None
-        cut = tuple(own_box)
-        own = numbers[cut] == number
         forbidden = Forbidden(self._forbidden(numbers, number, brain))
         if self.oaa:
             found = place(forbidden, candidates, self._search(frame), self.tau)
@@ -280,12 +289,13 @@ class PRMix(Mixing):
         offset: tuple[int, ...],
         frame: tuple[int, ...],
         spacing: tuple[float, ...],
+        aim: Aim | None,
     ) -> tuple[dict[str, Any], Candidate]:
         """A drawn transform of a region, and its mask in the target's frame."""
         ndim, longest = len(frame), max(frame)
         limit = self.rotation_deg
         angles = rng.uniform(-limit, limit, 1 if ndim == 2 else 3).tolist()
-        scale = float(rng.uniform(*self.scale))
+        scale = float(rng.uniform(*self.scale)) * (aim.scale if aim else 1.0)
         reach = self.translation * longest * min(spacing)
         move = np.rint(rng.uniform(-reach, reach, ndim) / np.asarray(spacing)).astype(int)
         # From output to source, rigid in micrometres.
@@ -297,10 +307,12 @@ class PRMix(Mixing):
         size = [max(s, 2 - s % 2) for s in size]
         bare = np.empty((0, *region.shape), np.float32)
         mask = warp(bare, region, matrix, size, None, 0.0, 0)[1].astype(bool)
-        corner = tuple(
-            int(b.start + o + (n - s) // 2 + m)
-            for b, o, n, s, m in zip(box, offset, region.shape, size, move)
-        )
+        corner = [
+            int(b.start + o + (n - s) // 2) for b, o, n, s in zip(box, offset, region.shape, size)
+        ]
+        if aim:
+            corner = aim.corner(matrix, region.shape, size)
+        corner = tuple(int(c + m) for c, m in zip(corner, move))
         turn = {
             "rotation_deg": [round(a, 4) for a in angles],
             "scale": round(scale, 4),
@@ -367,6 +379,37 @@ class PRMix(Mixing):
         part = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, box))
         labels = labels[part]
         canvas.paste(inner, labels != 0, image[(slice(None), *part)], labels)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Where a source's region should lie, and how large, to stand for the target's own."""
+
+    scale: float
+    centre: tuple[float, ...]
+    """Centroid of the target's region, in its frame."""
+    own_centre: tuple[float, ...]
+    """Centroid of the source's region, from its box's centre."""
+
+    @classmethod
+    def at(cls, own: np.ndarray, cut: Box, region: np.ndarray) -> Aim:
+        """From the target's region in its box and the source's in its own."""
+        ratio = np.count_nonzero(own) / np.count_nonzero(region)
+        scale = float(np.clip(ratio ** (1 / own.ndim), 0.5, 2.0))
+        start = np.array([side.start for side in cut])
+        middle = (np.array(region.shape) - 1) / 2
+        return cls(
+            scale,
+            tuple(start + np.argwhere(own).mean(0)),
+            tuple(np.argwhere(region).mean(0) - middle),
+        )
+
+    def corner(self, matrix: np.ndarray, shape: Any, size: Any) -> list[int]:
+        """The corner of a warped mask of `size` that brings the centroids together."""
+        moved = np.linalg.inv(matrix) @ np.array(self.own_centre)
+        return (
+            np.rint(np.array(self.centre) - moved - (np.array(size) - 1) / 2).astype(int).tolist()
+        )
 
 
 def with_rim(view: OnGrid, box: Box, stain: Any) -> np.ndarray:
