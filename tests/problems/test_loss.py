@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,3 +94,90 @@ def test_deep_loss_is_the_weighted_sum():
         half, shrink_labels(labels, (4, 4))
     )
     assert torch.allclose(deep_loss([logits, half, quarter], labels), expected.float())
+
+
+def mixed_case(seed, classes=5, shape=(3, 8, 12)):
+    """Logits, two label maps that ignore different pixels, and a weight for each item."""
+    logits, labels = random_case(seed, classes, shape)
+    make = torch.Generator().manual_seed(seed + 1)
+    labels2 = torch.randint(0, classes, shape, generator=make)
+    for truth in (labels, labels2):
+        truth[torch.rand(shape, generator=make) < 0.2] = -1
+    return logits, labels, labels2, torch.rand(shape[0], generator=make)
+
+
+def dense(logits, labels, labels2, weight):
+    """The loss by the book, in float64: a soft truth of one plane a class."""
+    classes = logits.shape[1]
+    truth = torch.zeros_like(logits)
+    for i, share in enumerate(weight.double()):
+        for class_ in range(classes):
+            truth[i, class_] = share * (labels[i] == class_) + (1 - share) * (labels2[i] == class_)
+    axes = (0, *range(2, logits.dim()))
+    p = logits.softmax(1)
+    entropy = -(truth * p.log()).sum() / truth.sum()
+    seen = p * truth.sum(1, keepdim=True)
+    dice = (2 * (p * truth).sum(axes) + 1e-5) / (seen.sum(axes) + truth.sum(axes) + 1e-5)
+    return entropy - dice[1:].mean()
+
+
+@given(st.integers(0, 1000), st.sampled_from([(3, 8, 12), (2, 4, 6, 5)]))
+@settings(deadline=None, max_examples=20)
+def test_two_label_maps_are_a_soft_truth(seed, shape):
+    logits, *truth = mixed_case(seed, shape=shape)
+    a, b = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    expected, found = dense(a, *truth), dice_cross_entropy(b, *truth)
+    assert torch.allclose(found, expected.float(), atol=1e-5)
+    expected.backward()
+    found.backward()
+    assert torch.allclose(a.grad, b.grad, atol=1e-6)
+
+
+def test_every_scale_has_its_soft_truth():
+    logits, *truth = mixed_case(4)
+    half, quarter = torch.randn(3, 5, 4, 6).double(), torch.randn(3, 5, 2, 3).double()
+    # The nearest pixel of a coarser grid: the second of each two, as shrink_labels takes it.
+    coarse = [labels[:, 1::2, 1::2] for labels in truth[:2]]
+    expected = 2 / 3 * dense(logits, *truth) + 1 / 3 * dense(half, *coarse, truth[2])
+    found = deep_loss([logits, half, quarter], *truth)
+    assert torch.allclose(found, expected.float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_mixture_the_loss_is_the_plain_one(seed):
+    logits, labels, labels2, weight = mixed_case(seed)
+    outputs = [logits, torch.randn(3, 5, 4, 6)]
+    plain, other = deep_loss(outputs, labels), deep_loss(outputs, labels2)
+    assert torch.allclose(deep_loss(outputs, labels, labels, weight), plain, atol=1e-6)
+    assert torch.allclose(deep_loss(outputs, labels, labels2, torch.ones(3)), plain, atol=1e-6)
+    assert torch.allclose(deep_loss(outputs, labels, labels2, torch.zeros(3)), other, atol=1e-6)
+    assert abs(plain - other) > 1e-3
+
+
+def test_a_map_that_is_not_looked_at_may_ignore_everything():
+    logits, labels, _, _ = mixed_case(2)
+    nothing = torch.full_like(labels, -1)
+    found = dice_cross_entropy(logits, labels, nothing, torch.tensor([0.3, 0.3, 0.3]))
+    assert torch.allclose(found, dice_cross_entropy(logits, labels), atol=1e-6)
+    assert dice_cross_entropy(logits, nothing, labels, torch.ones(3)) == 0
+
+
+def test_a_soft_truth_holds_no_more_planes_than_a_hard_one():
+    logits, labels, labels2, weight = mixed_case(6, classes=9)
+    logits = logits.float().requires_grad_()
+
+    def held(*truth):
+        planes = set()
+
+        def note(tensor):
+            if tensor.numel() >= logits.numel():
+                planes.add(tensor.untyped_storage().data_ptr())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = dice_cross_entropy(logits, *truth)
+        return len(planes), loss
+
+    hard, kept = held(labels)
+    soft, kept_too = held(labels, labels2, weight)
+    assert soft == hard and torch.isfinite(kept + kept_too)

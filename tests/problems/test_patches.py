@@ -1,5 +1,9 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,3 +138,77 @@ def test_forced_patches_hold_a_rare_region_far_more_often(tmp_path):
         )
 
     assert share(1.0) > 0.4 > 0.1 > share(0.0)
+
+
+SWAP = np.array([3, 5, 1, 0, 2, 4, -1])
+"""Class -> another class; ignore, the last, stays."""
+
+
+def mixed_sample(name):
+    """Second labels that are the first under other names, so that they must move alike."""
+    sample = make_sample(name)
+    ids = sample.labels.data
+    other = np.where(ids == 99, 99, SWAP[np.minimum(ids, 5)]).astype(np.uint16)
+    return sample.with_(labels2=sample.labels.like(other), weight=0.25)
+
+
+MOVING = {
+    "rotation_p": 1.0, "scale_p": 1.0, "elastic_p": 1.0, "mirror_axes": "yx", "noise_p": 1.0,
+    "blur_p": 1.0, "low_res_p": 1.0,
+}  # fmt: skip
+
+
+def test_both_label_maps_of_a_mixed_case_move_alike(tmp_path):
+    mixed = prepare_cases(
+        Dataset("d", ["a", "b"], mixed_sample, TREE), Normalisation(), 0, tmp_path / "mixed"
+    )
+    plain = prepare_cases(
+        Dataset("d", ["a", "b"], make_sample, TREE), Normalisation(), 0, tmp_path / "plain"
+    )
+    augmentation = make_augmentation("classical", MOVING)
+    ours, theirs = (Batches(found, (24, 32), 2, augmentation, 0) for found in (mixed, plain))
+    for step in range(6):
+        batch, bare = ours[step], theirs[step]
+        assert "labels2" not in bare and "weight" not in bare
+        # A second map changes nothing of the rest.
+        assert batch["image"].equal(bare["image"]) and batch["labels"].equal(bare["labels"])
+        assert (batch["labels2"].numpy() == SWAP[batch["labels"].numpy()]).all()
+        assert batch["labels2"].dtype == torch.int64 and (batch["labels"] == -1).any()
+        assert batch["weight"].dtype == torch.float32 and batch["weight"].tolist() == [0.25, 0.25]
+
+
+def test_of_a_batch_that_is_mixed_in_part_the_rest_counts_as_before(tmp_path):
+    def load(name):
+        return mixed_sample(name) if name == "a" else make_sample(name)
+
+    found = prepare_cases(Dataset("d", ["a", "b"], load, TREE), Normalisation(), 0, tmp_path)
+    assert [case.weight for case in found] == [0.25, None]
+    batch = Batches(found, (16, 24), 2, make_augmentation("none"), 0)[0]
+    whole = batch["weight"] == 1
+    assert sorted(batch["weight"].tolist()) == [0.25, 1.0]
+    assert batch["labels2"][whole].equal(batch["labels"][whole])
+    assert not batch["labels2"][~whole].equal(batch["labels"][~whole])
+
+
+def test_a_case_is_the_same_in_memory_and_on_disk(tmp_path):
+    spacing = (10.0, 5.0)
+    kept = Case.of(mixed_sample("a"), TREE, Normalisation(), 0, spacing)
+    again = Case.open(kept.saved(tmp_path / "case").store)
+    assert kept.shape == again.shape == (2, 20, 60) and again.store == tmp_path / "case"
+    for part in ("statistics", "classes", "offsets", "weight", "image_channels", "name"):
+        assert getattr(kept, part) == getattr(again, part)
+    for part in ("image", "labels", "labels2"):
+        assert (getattr(kept, part) == getattr(again, part)).all()
+    assert (again.locations_of(2) == kept.locations_of(2)).all()
+
+
+def test_many_cases_hold_no_file_open(cases):
+    """A large expansion has more files than a process may open."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("open files are counted on Linux")
+    batches = Batches(cases, (16, 24), 3, make_augmentation("none"), 0)
+    before = len(list(folder.iterdir()))
+    batch = batches[0]
+    assert len(batch) == 2 and len(list(folder.iterdir())) <= before
+    assert len(pickle.dumps(batches)) < 10_000
