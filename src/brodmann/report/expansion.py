@@ -150,9 +150,7 @@ def words_of(record: Mapping[str, Any], label_map: LabelMap | None) -> list[tupl
         return [(source, ", ".join(taken[source])) for source in sources if source in taken]
     if "weight" in params:
         share = 100 * params["weight"]
-        return [
-            (name, f"{100 - share:.0f} %, {record['target']} {share:.0f} %") for name in sources
-        ]
+        return [(name, f"source {100 - share:.0f} %, target {share:.0f} %") for name in sources]
     if "region" in params:
         level = params["level_um"]
         rim = f"{abs(level):.4g} µm {'wider' if level > 0 else 'narrower'}"

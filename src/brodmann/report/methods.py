@@ -55,24 +55,28 @@ def describe_methods() -> list[dict[str, Any]]:
 
 
 def _meanings(doc: str) -> dict[str, str]:
-    """Parameter -> first sentence, of the section Parameters of a numpy docstring.
+    """Parameter -> first sentence (or its type), of a numpy docstring's section Parameters.
 
     Several names that share a line share what stands below it.
     """
     _, _, section = inspect.cleandoc(doc).partition("Parameters\n----------\n")
     meanings: dict[str, list[str]] = {}
     names: list[str] = []
+    kinds: dict[str, str] = {}
     for line in section.splitlines():
-        head = re.fullmatch(r"([a-z]\w*(?:, [a-z]\w*)*)(?: : .*)?", line)
+        head = re.fullmatch(r"([a-z]\w*(?:, [a-z]\w*)*)(?: : (.*))?", line)
         if head:
             names = head[1].split(", ")
+            kinds |= dict.fromkeys(names, head[2] or "")
             meanings |= {name: [] for name in names}
         elif line and not line.startswith(" "):
             break  # At the margin the next section begins, or a paragraph.
         elif line.strip():
             for name in names:
                 meanings[name].append(line.strip())
-    return {name: _first_sentence(" ".join(lines)) for name, lines in meanings.items()}
+    return {
+        name: _first_sentence(" ".join(lines)) or kinds[name] for name, lines in meanings.items()
+    }
 
 
 def _first_sentence(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from brodmann.augment.prmix.placement import Candidate, Forbidden
 from brodmann.augment.regions import BARE as NOBODY
 from brodmann.augment.regions import Regions, outline
 from brodmann.augment.warp import warp
-from brodmann.core import BACKGROUND, DataError, Dataset, Sample
+from brodmann.core import BACKGROUND, DataError, Dataset, LabelMap, Sample
 from brodmann.report.expansion import acronym, read_json
 from brodmann.report.sheet import (
     MARGIN,
@@ -33,18 +34,36 @@ COVERED = (1.0, 0.16, 0.1, 0.85)
 """Pixels that must not be covered, and are."""
 
 
+@dataclass(frozen=True)
+class Placed:
+    """One pasted region on its target, as (h, w) bool maps on the target's grid.
+
+    `own` is the target's region; `before` and `after` the source's, as drawn and as placed;
+    `wall` is what it must not cover. `told` are numbers, in pixels.
+    """
+
+    target: Sample
+    label_map: LabelMap
+    own: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    wall: np.ndarray
+    params: Mapping[str, Any]
+    told: dict[str, Any]
+
+
 def save_placement(
     record: Path | Mapping[str, Any], dataset: Dataset, path: Path, *, region: str | None = None
 ) -> dict[str, Any]:
     """Draw a target, and one pasted region on it as it was drawn and as it was placed.
 
     Red is what the region covers and must not, by the method's own rule; the dashed box is
-    around it. Regions pasted earlier lie on the target already, as they did.
+    around it. What earlier regions of the same copy cover or free counts too.
 
     Parameters
     ----------
     record : Path or mapping
-        Provenance of a prmix copy of sections (2D).
+        Provenance of a prmix copy of a section (2D).
     dataset : Dataset
         The one that was expanded.
     path : Path
@@ -64,6 +83,15 @@ def save_placement(
         If the record is of another method, of a volume, or lacks the region.
     """
     path = checked(path)
+    placed = placed_region(record, dataset, region)
+    _draw(placed).save(path)
+    return {"path": str(path), **placed.told}
+
+
+def placed_region(
+    record: Path | Mapping[str, Any], dataset: Dataset, region: str | None = None
+) -> Placed:
+    """What `save_placement` draws, made again from provenance and counted anew."""
     where = record if isinstance(record, Path) else None
     record = read_json(record) if isinstance(record, Path) else record
     placed = record.get("params", {}).get("regions")
@@ -76,31 +104,25 @@ def save_placement(
     target = pool[record["target"]]
     regions = Regions.of_pool(pool)
     numbers = regions.of(target.labels.numpy()).copy()
-    options = record["options"]
-    by_outline = options["avoid"] == "neighbours"
-    brain = outline(numbers) if by_outline else None
+    brain = outline(numbers) if record["options"]["avoid"] == "neighbours" else None
     for one in placed[:index]:
         mask = _mask(one, pool, target, regions)
-        _exchange(numbers, one, mask, regions, options["bare"])
+        _exchange(numbers, one, mask, regions, record["options"]["bare"])
     one = placed[index]
     number = regions.number(one["id"])
     wall = _forbidden(numbers, number, brain)
     mask = _mask(one, pool, target, regions)
-    frame = numbers.shape
     # As drawn, it lies where the shift had not moved it yet.
-    shifts = [tuple(-step for step in one["shift_vox"]), (0, 0)]
-    masks = [_on_frame(mask, shift, frame) for shift in shifts]
-    counts = [Forbidden(wall).overlap(mask, shift) for shift in shifts]
-    result = {
-        "path": str(path),
+    back = tuple(-step for step in one["shift_vox"])
+    told = {
         "region": acronym(pool.label_map, one["id"]),
         "source": one["source"],
         "area": mask.area,
-        "overlap_before": counts[0],
-        "overlap_after": counts[1],
+        "overlap_before": Forbidden(wall).overlap(mask, back),
+        "overlap_after": Forbidden(wall).overlap(mask),
     }
-    _draw(target, pool, numbers == number, masks, wall, one, result).save(path)
-    return result
+    before, after = (_on_frame(mask, shift, wall.shape) for shift in (back, (0, 0)))
+    return Placed(target, pool.label_map, numbers == number, before, after, wall, one, told)
 
 
 def _index(placed: list, pool: Dataset, region: str | None, where: Path | None) -> int:
@@ -154,15 +176,8 @@ def _on_frame(mask: Candidate, shift: tuple[int, ...], frame: tuple[int, ...]) -
     return found
 
 
-def _draw(
-    target: Sample,
-    pool: Dataset,
-    own: np.ndarray,
-    masks: list[np.ndarray],
-    wall: np.ndarray,
-    one: Mapping[str, Any],
-    told: Mapping[str, Any],
-) -> Sheet:
+def _draw(placed: Placed) -> Sheet:
+    target, told, one = placed.target, placed.told, placed.params
     shape = aspect(target.image)
     down = round(WIDTH / shape)
     sheet = Sheet(2 * MARGIN + 3 * WIDTH + 2 * GAP, HEAD + 2 * (down + GAP) + FOOT)
@@ -177,47 +192,35 @@ def _draw(
     def share(count: int) -> str:
         return f"covers {count} pixels of others, {100 * count / told['area']:.1f} % of its area"
 
-    titles = [
-        ("target", "its own region, which is cut out"),
-        ("as drawn", share(told["overlap_before"])),
-        ("as placed", share(told["overlap_after"])),
+    panels = [
+        ("target", "its own region, which is cut out", placed.own),
+        ("as drawn", share(told["overlap_before"]), placed.before),
+        ("as placed", share(told["overlap_after"]), placed.after),
     ]
-    areas = [own, *masks]
-    zoom = _zoom(areas, own.shape)
-    (picture,) = composites([viewed(target.image, 2 * WIDTH, mean=True)], target.image.channels)
-    rows, cols = (slice(*ends) for ends in zoom)
-    (close,) = composites(
-        [viewed(target.image.like(target.image.read((rows, cols))), 2 * WIDTH, mean=True)],
-        target.image.channels,
-    )
-    shares = [edge / n for ends, n in zip(zoom, own.shape) for edge in ends]
-    for column, ((title, words), mask) in enumerate(zip(titles, areas)):
+    zoom = _zoom([mask for *_, mask in panels], placed.own.shape)
+    close = tuple(slice(*ends) for ends in zoom)
+    windows = ((slice(None), slice(None)), close)
+    views = [target.image.like(target.image.read(window)) for window in windows]
+    pictures = composites([viewed(v, 2 * WIDTH, mean=True) for v in views], target.image.channels)
+    for column, (title, words, mask) in enumerate(panels):
         left = MARGIN + column * (WIDTH + GAP)
         sheet.text(left, HEAD - 32, title, 15, bold=True, width=WIDTH)
         sheet.text(left, HEAD - 13, words, 12, SOFT, width=WIDTH)
-        for row, (rgb, window) in enumerate(
-            ((picture, (slice(None), slice(None))), (close, (rows, cols)))
-        ):
+        for row, (rgb, window) in enumerate(zip(pictures, windows)):
             cell = Cell(left, HEAD + row * (down + GAP), WIDTH, down).fitted(shape)
             sheet.picture(rgb, cell)
             labels = target.labels.numpy()[window]
-            sheet.outlines(_thin(labels), pool.label_map, cell, 0.8)
-            color = SOURCES[1] if column == 0 else SOURCES[0]
-            sheet.strong(_thin(mask[window]), cell, color, 2.2)
-            covered = _thin((mask & wall)[window]) if column else None
-            if covered is not None and covered.any():
+            sheet.outlines(_thin(labels), placed.label_map, cell, 0.8)
+            sheet.strong(_thin(mask[window]), cell, SOURCES[0 if column else 1], 2.2)
+            covered = _thin((mask & placed.wall)[window])
+            if column and covered.any():
                 sheet.tint(covered, cell, COVERED)
                 if row == 0:
-                    box = ndimage.find_objects(covered.astype(np.uint8))[0]
-                    edges = [
-                        (box[0].start - 2) / covered.shape[0],
-                        (box[0].stop + 2) / covered.shape[0],
-                        (box[1].start - 2) / covered.shape[1],
-                        (box[1].stop + 2) / covered.shape[1],
-                    ]
-                    sheet.box(cell.part(edges), "#ffffff", 1.2, dashed=True)
-            if row == 0 and column == 0:
-                sheet.box(cell.part(shares), "#ffffff", 1.2)
+                    sheet.box(cell.part(_around(covered)), "#ffffff", 1.2, dashed=True)
+        if column == 0:
+            frame = [edge / n for ends, n in zip(zoom, mask.shape) for edge in ends]
+            top = Cell(left, HEAD, WIDTH, down).fitted(shape)
+            sheet.box(top.part(frame), "#ffffff", 1.2)
     sheet.legend(
         [
             (SOURCES[1], "the target's own region"),
@@ -227,6 +230,16 @@ def _draw(
         sheet.height - 18,
     )
     return sheet
+
+
+def _around(mask: np.ndarray) -> list[float]:
+    """Top, bottom, left, right of what a mask holds, with a little air, as shares."""
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    return [
+        (edge + air) / size
+        for side, size in zip(box, mask.shape)
+        for edge, air in ((side.start, -2), (side.stop, 2))
+    ]
 
 
 def _thin(values: np.ndarray) -> np.ndarray:

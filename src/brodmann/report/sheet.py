@@ -180,6 +180,14 @@ class Sheet:
         )
         return x + measure(words)
 
+    def tag(self, cell: Cell, words: str, color: str) -> None:
+        """A short word on a patch of colour in a cell's upper left corner."""
+        from matplotlib.patches import Rectangle
+
+        wide = 9 * len(words) + 8
+        self.axes.add_patch(Rectangle((cell.x, cell.y), wide, 18, fc=color, lw=0, zorder=4.5))
+        self.text(cell.x + 4.5, cell.y + 14, words, 13, "#000000", bold=True)
+
     def chip(self, x: float, y: float, color: Any, size: float = 10) -> float:
         """A small square on the baseline y; where words may follow."""
         from matplotlib.patches import Rectangle
