@@ -42,7 +42,7 @@ class AugmentSection(Section):
     """Images made of each training sample."""
     options: dict[str, Any] = {}
     schedule: Literal["together", "synthetic", "hybrid"] = "together"
-    """Batches from originals and copies, from copies alone, or from copies first and then from originals."""
+    """Train on originals and copies, on copies alone, or on copies first and then on originals."""
     synthetic_share: float = Field(0.5, gt=0, lt=1)
     """Share of the steps that a hybrid schedule spends on copies."""
     online: bool = False

@@ -179,8 +179,7 @@ def _normalisation(kind: str, train: Dataset) -> Normalisation:
 def _form(
     train: Dataset,
 ) -> tuple[tuple[str, ...], tuple[float, ...], list[tuple[int, ...]]]:
-    """The channels that all training images share, the median of their spacings in um, and
-    their channel-first shapes at that spacing."""
+    """What training images share: channels, the median spacing in um, channel-first shapes at it."""
     if not len(train):
         raise DataError("no training samples", train.name, fix="check the splits in dataset.yaml")
     first, hollow = train[0].image, []
