@@ -17,7 +17,7 @@ from brodmann.augment.regions import Regions, boxes, outline
 from brodmann.core import DataError, Dataset, Label, LabelMap, RecipeError, Volume, keyed_rng
 from brodmann.datasets.folder import read_folder
 
-METHODS = ("mixup", "cutmix", "carvemix", "prmix")
+METHODS = ("mixup", "cutmix", "carvemix", "prmix", "morph")
 SHAPES = {
     2: [(40, 60), (44, 56), (40, 60), (37, 61)],
     3: [(12, 16, 20), (13, 16, 18), (12, 17, 20), (12, 16, 20)],

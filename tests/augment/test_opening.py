@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from brodmann.augment.opening import ball, opened
+from brodmann.augment.opening import ball, opened, seams
 
 
 def reference(labels, changed, radius):
@@ -55,3 +55,21 @@ def test_slivers_go_and_thin_layers_stay():
     assert (found[5] == 2).all() and found[10, 20] == 1
     assert (opened(labels, np.zeros(labels.shape, bool), (2, 2)) == labels).all()
     assert (opened(labels, np.ones(labels.shape, bool), (0.9, 0.9)) == labels).all()
+
+
+def test_seams_lie_within_two_radii_of_a_border_between_parts():
+    rng = np.random.default_rng(0)
+    origin = np.kron(rng.integers(0, 3, (4, 5)), np.ones((7, 9), int)).astype(np.uint8)
+    found = seams(origin, (2, 1))
+    for y, x in np.ndindex(origin.shape):
+        # A border lies between a pixel and the next: one side of it is a pixel nearer.
+        box = origin[max(y - 5, 0) : y + 6, max(x - 3, 0) : x + 4]
+        inner = origin[max(y - 4, 0) : y + 5, max(x - 2, 0) : x + 3]
+        if found[y, x]:
+            assert origin[y, x] > 0 and len(np.unique(box)) > 1
+        elif origin[y, x] > 0:
+            cross = np.concatenate(
+                [origin[max(y - 4, 0) : y + 5, x], origin[y, max(x - 2, 0) : x + 3]]
+            )
+            assert len(np.unique(cross)) == 1, inner
+    assert not seams(np.ones((6, 6), np.uint8), (2, 2)).any()

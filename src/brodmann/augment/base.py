@@ -22,6 +22,7 @@ AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
     {
         "none": "brodmann.augment.base:Unchanged",
         "classical": "brodmann.augment.classical:Classical",
+        "morph": "brodmann.augment.morph:Morph",
         "mixup": "brodmann.augment.mixup:MixUp",
         "cutmix": "brodmann.augment.cutmix:CutMix",
         "carvemix": "brodmann.augment.carvemix:CarveMix",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from brodmann.augment.base import Augmentation, CannotDraw, Params
-from brodmann.augment.opening import opened
+from brodmann.augment.opening import opened, seams
 from brodmann.augment.regions import Box
 from brodmann.core import BACKGROUND, DataError, Dataset, RecipeError, Sample
 from brodmann.preprocess.resample import at_spacing, nearest
@@ -28,8 +28,9 @@ class Mixing(Augmentation):
     Parameters
     ----------
     opening_um : float, optional
-        Radius of the morphological opening that smooths new edges in the label map, in
-        micrometres; two voxels of the finest axis by default, 0 for none.
+        Radius of the morphological opening that smooths the label map where parts of different
+        origin meet, in micrometres; two voxels of the finest axis by default, 0 for none.
+        Within a part nothing is opened: thin layers and tracts are anatomy.
     match_stain : bool
         Bring each channel of a source to the target's mean and deviation over annotated
         tissue before it is mixed.
@@ -59,7 +60,7 @@ class Mixing(Augmentation):
         return [[round(gain, 6), round(offset, 6)] for gain, offset in gains]
 
     def finished(self, target: Sample, canvas: Canvas, **changes: Any) -> Sample:
-        """The mixed sample, its label map opened where it was changed."""
+        """The mixed sample, its label map opened along the seams."""
         labels = canvas.labels
         box = canvas.box
         if box is not None:
@@ -67,7 +68,8 @@ class Mixing(Augmentation):
             radius = OPENING_VOX * step.min() if self.opening_um is None else self.opening_um
             margin = np.ceil(radius / step).astype(int) + 1
             near = grown(box, margin, labels.shape)
-            labels[near] = opened(labels[near], canvas.changed[near], radius / step)
+            where = seams(canvas.origin[near], radius / step)
+            labels[near] = opened(labels[near], where, radius / step)
         image = canvas.image if target.image.axes.startswith("c") else canvas.image[0]
         # Points and measures of the target no longer hold where tissue was exchanged.
         kept = {"points": None, "attributes": {}, **changes}
@@ -77,12 +79,13 @@ class Mixing(Augmentation):
 
 
 class Canvas:
-    """A target in the making: `image` (c, *spatial), `labels` and what was `changed`."""
+    """A target in the making: `image` (c, *spatial), `labels`, and each pixel's `origin`."""
 
     def __init__(self, target: Sample) -> None:
         self.image = np.array(target.image.read())
         self.labels = np.array(target.labels.numpy())
-        self.changed = np.zeros(self.labels.shape, bool)
+        self.origin = np.zeros(self.labels.shape, np.uint8)
+        self.parts = 0
         self.box: Box | None = None
 
     def hold(self, top: int) -> None:
@@ -90,9 +93,10 @@ class Canvas:
         if top > np.iinfo(self.labels.dtype).max:
             self.labels = self.labels.astype(np.uint16 if top < 2**16 else np.uint32)
 
-    def touch(self, box: Box, mask: np.ndarray | bool) -> None:
-        """Note that pixels of a box have changed."""
-        self.changed[box] |= mask
+    def touch(self, box: Box, mask: np.ndarray) -> None:
+        """Note that pixels of a box are of a new origin."""
+        self.parts += 1
+        self.origin[box][mask] = self.parts
         if self.box is None:
             self.box = box
         else:

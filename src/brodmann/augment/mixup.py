@@ -84,15 +84,8 @@ class MixUp(Mixing):
         canvas.hold(int(labels2.max(initial=0)))
         second = second.astype(canvas.labels.dtype)
         second[source.box] = labels2
-        canvas.touch(source.box, True)
-        other = Canvas(target)
-        other.labels, other.changed, other.box = second, canvas.changed, canvas.box
-        return self.finished(
-            target,
-            canvas,
-            labels2=self.finished(target, other).labels,
-            weight=weight,
-        )
+        # No tissue was exchanged and no edge made: there is nothing to open.
+        return self.finished(target, canvas, labels2=target.labels.like(second), weight=weight)
 
 
 def check_alpha(alpha: object, method: str) -> None:

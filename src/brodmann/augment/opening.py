@@ -73,6 +73,29 @@ def opened(labels: np.ndarray, changed: np.ndarray, radius_vox: Sequence[float])
     return result.reshape(labels.shape)
 
 
+def seams(origin: np.ndarray, radius_vox: Sequence[float]) -> np.ndarray:
+    """Where parts of different origin meet: mask of pixels within two radii of such a border.
+
+    Parameters
+    ----------
+    origin : (*spatial) uint8
+        0 where the target was left alone, else the number of the part that was put there;
+        pixels of origin 0 are never in the mask.
+    radius_vox : sequence of float
+
+    Example
+    -------
+    >>> seams(np.array([[0, 0, 0, 0, 1, 1, 1, 1, 1]], np.uint8), (0, 1)).astype(int).tolist()
+    [[0, 0, 0, 0, 1, 1, 1, 0, 0]]
+    """
+    extra = (1,) * (3 - origin.ndim)
+    near = ball(np.concatenate([np.zeros(len(extra)), np.asarray(radius_vox, float)]))
+    solid = np.ascontiguousarray(origin).reshape(*extra, *origin.shape)
+    mask = np.zeros(solid.shape, bool)
+    mask.reshape(-1)[_near_borders(solid, solid > 0, near)] = True
+    return mask.reshape(origin.shape)
+
+
 def _near_borders(labels: np.ndarray, where: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Flat positions, sorted, of pixels in `where` that an opening might remove.
 

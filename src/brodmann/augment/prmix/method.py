@@ -103,7 +103,7 @@ class PRMix(Mixing):
     avoid: Avoid = "neighbours"
     tau: float = 0.01
     candidates: int = 3
-    search: float = 0.005
+    search: float = 0.02
     rotation_deg: float = 10.0
     scale: Range = (0.9, 1.1)
     translation: float = 0.02
