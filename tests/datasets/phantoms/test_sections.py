@@ -345,3 +345,14 @@ def test_every_size_of_frame():
     for shape in itertools.product((16, 97), (16, 203)):
         section = phantom_section(shape, phantom_tree(5, 2))
         assert section.image.shape == (2, *shape) and (section.labels.data > 0).any()
+
+
+def test_markers_are_the_channels_of_the_whole_section():
+    whole = phantom_sections(2, 1, (32, 64), 3, subregions=4, primary=2)
+    some = phantom_sections(2, 1, (32, 64), 3, subregions=4, primary=2, markers=[3, 1])
+    assert some[0].image.channels == ("marker 3", "marker 1")
+    assert (some[0].image.data == whole[0].image.data[[2, 0]]).all()
+    assert (some[0].labels.data == whole[0].labels.data).all()
+    for wrong in ([0], [4], [1, 1], []):
+        with pytest.raises(RecipeError, match="markers"):
+            phantom_sections(2, 1, (32, 64), 3, markers=wrong)

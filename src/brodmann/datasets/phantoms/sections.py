@@ -150,6 +150,7 @@ def phantom_sections(
     subregions: int = 118,
     primary: int = 11,
     tree: LabelMap | None = None,
+    markers: Sequence[int] | None = None,
     planes: Sequence[float] = (0.0, 1.0),
     test_subjects: int | None = None,
     damage: float | Mapping[str, float] = 1.0,
@@ -166,6 +167,8 @@ def phantom_sections(
         See `phantom_section`.
     subregions, primary : int
         The tree, see `phantom_tree`; or give a LabelMap as `tree`.
+    markers : sequence of int, optional
+        The channels to keep, numbered from 1; all when not given.
     planes : (lowest, highest)
     test_subjects : int, optional
         The last so many animals are the split "test", the others "train"; a fifth of them,
@@ -208,6 +211,9 @@ def phantom_sections(
     _check(shape, tree, 0, planes[0], channels, seed)
     _spacing(spacing_um, 1.0)
     damage_rates(damage)
+    kept = tuple(markers) if markers is not None else tuple(range(1, channels + 1))
+    if not kept or len(set(kept)) != len(kept) or not set(kept) <= set(range(1, channels + 1)):
+        raise RecipeError(f"markers are different numbers from 1 to {channels}", found=markers)
     where = {}
     for animal in range(subjects):
         for k in range(sections_per_subject):
@@ -220,7 +226,7 @@ def phantom_sections(
     return Dataset(
         "phantom-sections",
         list(where),
-        partial(_load, where, tuple(shape), tree, channels, seed, spacing_um, damage),
+        partial(_load, where, tuple(shape), tree, channels, kept, seed, spacing_um, damage),
         tree,
         {name: f"brain-{animal:03d}" for name, (animal, _) in where.items()},
         splits,
@@ -231,12 +237,18 @@ def phantom_sections(
     )
 
 
-def _load(where, shape, tree, channels, seed, spacing_um, damage, name: str) -> Sample:
+def _load(where, shape, tree, channels, kept, seed, spacing_um, damage, name: str) -> Sample:
     animal, plane = where[name]
-    return phantom_section(
+    section = phantom_section(
         shape, tree, subject=animal, plane=plane, channels=channels, seed=seed,
         spacing_um=spacing_um, damage=damage, name=name,
     )  # fmt: skip
+    if kept == tuple(range(1, channels + 1)):
+        return section
+    image = section.image
+    picks = [marker - 1 for marker in kept]
+    names = tuple(image.channels[i] for i in picks)
+    return section.with_(image=Volume(image.data[picks], image.axes, image.spacing, names))
 
 
 def _whole(value: Any) -> bool:
