@@ -44,3 +44,29 @@ def test_prior_channels_are_probabilities():
     data = np.stack([np.arange(9).reshape(3, 3), np.full((3, 3), 250)])
     volume = Volume(data, "cyx", (1, 1), ("slice", "prior TH"))
     assert np.allclose(Normalisation.apply(data, measure([volume]))[1], 0.25)
+
+
+def test_specks_do_not_dim_the_rest():
+    clean = keyed_rng(0, "s").normal(100, 10, (1, 60, 80)).astype(np.float32)
+    specks = clean.copy()
+    specks[0, :2, :3] = 9000
+    robust = Normalisation("robust")
+    found = robust.of(Volume(specks, "cyx", (1, 1)))
+    low, high = np.percentile(specks, (0.5, 99.5))
+    cut = specks.clip(low, high)
+    assert np.allclose(found.mean, cut.mean()) and np.allclose(found.std, cut.std())
+    assert np.allclose((found.low, found.high), ((low,), (high,)))
+    values = Normalisation.apply(specks, found)
+    assert values.max() < 4 and abs(values.std() - 1) < 1e-4
+    assert Normalisation().of(Volume(specks, "cyx", (1, 1))).std[0] > 20 * found.std[0]
+    assert Statistics.from_dict(found.to_dict()) == found
+    assert Statistics.from_dict({"mean": [1.0], "std": [2.0], "name": "x"}) == Statistics(
+        (1.0,), (2.0,)
+    )
+
+
+def test_priors_are_not_cut():
+    data = np.stack([np.arange(900).reshape(30, 30), np.full((30, 30), 0)])
+    data[1, 0, 0] = 1000
+    volume = Volume(data, "cyx", (1, 1), ("slice", "prior TH"))
+    assert Normalisation.apply(data, Normalisation("robust").of(volume))[1, 0, 0] == 1

@@ -12,6 +12,7 @@ from brodmann.augment.base import Augmentation, CannotDraw, Params
 from brodmann.augment.opening import opened, seams
 from brodmann.augment.regions import Box
 from brodmann.core import BACKGROUND, DataError, Dataset, RecipeError, Sample
+from brodmann.preprocess.intensity import CLIPPED
 from brodmann.preprocess.resample import at_spacing, nearest
 
 Stain = list[list[float]]
@@ -177,7 +178,10 @@ def labelled(sample: Sample) -> Sample:
 
 
 def moments_of(sample: Sample) -> list[tuple[float, float]]:
-    """Mean and deviation of each channel over annotated tissue (everything, where there is none)."""
+    """Mean and deviation of each channel over annotated tissue (everything, where there is none).
+
+    Cut at the CLIPPED percentiles, so that a speck does not stand for the stain.
+    """
     step = 1
     while np.prod([-(-n // step) for n in sample.image.spatial_shape]) > MOST_PIXELS:
         step += 1
@@ -187,6 +191,7 @@ def moments_of(sample: Sample) -> list[tuple[float, float]]:
     found = []
     for channel in values:
         picked = channel[tissue] if tissue is not None and tissue.any() else channel
+        picked = np.clip(picked, *np.percentile(picked, CLIPPED))
         found.append((float(picked.mean()), max(float(picked.std()), 1e-6)))
     return found
 

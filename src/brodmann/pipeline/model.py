@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,7 @@ class Model:
             "plan": self.plan.to_dict(),
             "normalisation": {
                 "kind": self.normalisation.kind,
-                "statistics": {k: list(v) for k, v in asdict(statistics).items()}
-                if statistics
-                else None,
+                "statistics": statistics.to_dict() if statistics else None,
             },
             "channels": list(self.channels),
             "facts": self.facts,
@@ -184,9 +182,7 @@ class Model:
             statistics = tree["normalisation"]["statistics"]
             normalisation = Normalisation(
                 tree["normalisation"]["kind"],
-                Statistics(tuple(statistics["mean"]), tuple(statistics["std"]))
-                if statistics
-                else None,
+                Statistics.from_dict(statistics) if statistics else None,
             )
             label_map = LabelMap.from_csv(folder / "labels.csv")
             problem = tree["problem"]

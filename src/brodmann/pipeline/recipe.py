@@ -124,7 +124,9 @@ class TrainSection(Section):
     log_every: int = Field(10, ge=1)
     foreground: float = Field(0.5, ge=0, le=1)
     """Share of each batch that is centred on a labelled pixel."""
-    normalisation: Literal["image", "dataset"] = "image"
+    normalisation: Literal["image", "robust", "dataset"] = "image"
+    """`image`: each image's own mean and deviation; `robust`: after cutting at its 0.5 and 99.5
+    percentiles; `dataset`: those of the training set."""
     workers: int = Field(0, ge=0)
     """Processes that make batches."""
     augmentation: dict[str, Any] = {}

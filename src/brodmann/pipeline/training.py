@@ -171,8 +171,8 @@ def _augmentation(recipe: Recipe) -> PatchAugmentation:
 
 
 def _normalisation(kind: str, train: Dataset) -> Normalisation:
-    if kind == "image":
-        return Normalisation("image")
+    if kind != "dataset":
+        return Normalisation(kind)
     return Normalisation("dataset", measure((train[n].image for n in train.names), train.name))
 
 

@@ -112,8 +112,7 @@ class Case:
         facts = {
             "name": self.name,
             "shape": self.shape,
-            "mean": self.statistics.mean,
-            "std": self.statistics.std,
+            **self.statistics.to_dict(),
             "image_channels": self.image_channels,
             "classes": self.classes,
             "offsets": self.offsets,
@@ -128,7 +127,7 @@ class Case:
         return cls(
             facts["name"],
             tuple(facts["shape"]),
-            Statistics(tuple(facts["mean"]), tuple(facts["std"])),
+            Statistics.from_dict(facts),
             facts["image_channels"],
             tuple(facts["classes"]),
             tuple(facts["offsets"]),
