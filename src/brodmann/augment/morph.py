@@ -45,8 +45,8 @@ class Morph(Mixing):
     Parameters
     ----------
     share : (float, float)
-        Range of the share of the displacement; 0 is the target, 1 the partner's shape.
-        Negative shares lead away from the partner.
+        Range of the share of the displacement; 0 is the target, 1 the partner's shape, and what
+        lies beyond half-way is better made from the partner. Negative shares lead away from it.
     side_px : int
         Longest side of the grid on which sections are registered.
 
@@ -67,7 +67,7 @@ class Morph(Mixing):
 
     name: ClassVar[str] = "morph"
 
-    share: Range = (0.0, 1.0)
+    share: Range = (0.0, 0.5)
     side_px: int = 128
 
     def __post_init__(self) -> None:
