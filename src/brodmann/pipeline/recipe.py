@@ -222,14 +222,25 @@ def load_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> Reci
         Names the key at fault and the nearest right one.
     """
     text, where = recipe_text(recipe)
+    tree = read_tree(text, where)
+    for setting in settings:
+        set_key(tree, setting)
+    return validated(tree, where)
+
+
+def read_tree(text: str, where: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; `where` names it in an error."""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError("this is no YAML", where, error) from error
     if not isinstance(tree, dict):
         raise RecipeError("a recipe is a mapping of keys to values", where, type(tree).__name__)
-    for setting in settings:
-        _set(tree, setting)
+    return tree
+
+
+def validated(tree: dict[str, Any], where: str) -> Recipe:
+    """The recipe that a mapping stands for, or an error that names the key at fault."""
     _check_names(tree, where)
     try:
         return Recipe.model_validate(tree)
@@ -237,7 +248,8 @@ def load_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> Reci
         raise _explain(error, where) from None
 
 
-def _set(tree: dict, setting: str) -> None:
+def set_key(tree: dict[str, Any], setting: str) -> None:
+    """Change a mapping as "a.b=value" says; the value is YAML."""
     key, equals, text = setting.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):

@@ -38,7 +38,7 @@ def curve_svgs(curve: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
             _dice(axis, step, value)
         axis.set_title(title, color=INK, loc="left", fontsize=11)
         axis.set_xlabel("optimiser step", color=INK)
-        charts.append((title, _svg(figure, key)))
+        charts.append((title, svg_text(figure, key)))
     return charts
 
 
@@ -114,7 +114,7 @@ def areas_svg(totals: Mapping[int, Mapping[str, Any]], label_map: LabelMap) -> s
     unit = pairs[0][3].replace("mm2", "mm²").replace("mm3", "mm³")
     axis.set_xlabel(f"true ({unit})", color=INK)
     axis.set_ylabel(f"predicted ({unit})", color=INK)
-    return _svg(figure, "areas")
+    return svg_text(figure, "areas")
 
 
 def _figure(size: tuple[float, float]):
@@ -135,7 +135,7 @@ def _figure(size: tuple[float, float]):
     return figure, axis
 
 
-def _svg(figure, name: str) -> str:
+def svg_text(figure, name: str) -> str:
     """The figure as SVG text: ids made its own, colours and fonts left to the page."""
     from matplotlib import rc_context
 

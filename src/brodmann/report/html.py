@@ -7,12 +7,12 @@ from functools import cache
 from typing import Any
 
 
-def render(**values: Any) -> str:
-    """The report's HTML. Every value is escaped, except SVG that this package drew itself.
+def render(template: str = "report.html.j2", **values: Any) -> str:
+    """The HTML of a page. Every value is escaped, except SVG that this package drew itself.
 
     A value that the template names and `values` lacks is an error, not a blank.
     """
-    return _environment().get_template("report.html.j2").render(**values)
+    return _environment().get_template(template).render(**values)
 
 
 def score_text(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from brodmann.core.files import write_text
-from brodmann.report.html import _environment
+from brodmann.report.html import render
 from brodmann.report.study_chart import seeds_svg
 
 TITLES = {
@@ -141,32 +141,29 @@ def table_html(result: Mapping[str, Any]) -> str:
         "PyTorch": result["environment"]["torch"],
         "Commit": result["commit"] or "installed package",
     }
-    return (
-        _environment()
-        .get_template("study.html.j2")
-        .render(
-            result=result,
-            titles=[(key, TITLES[key]) for key in keys],
-            best=best_of(result),
-            cells={row["name"]: _cells(row, keys) for row in result["rows"]},
-            published=[
-                {"name": row["name"], "cells": [spread(row["published"].get(k, {})) for k in keys]}
-                for row in result["rows"]
-                if row["published"]
-            ],
-            groups=groups,
-            chart=Markup(seeds_svg(result["rows"], [(key, TITLES[key]) for key in keys])),
-            caption=caption(result),
-            tested=how_tested(result) if groups else "",
-            images=images,
-            trains_on=trains_on,
-            points=points,
-            stars=stars,
-            p_text=p_text,
-            percent=lambda value: "–" if value is None else f"{100 * value:.2f}",
-            folds=any(m["fold"] is not None for row in result["rows"] for m in row["models"]),
-            facts=facts,
-        )
+    return render(
+        "study.html.j2",
+        result=result,
+        titles=[(key, TITLES[key]) for key in keys],
+        best=best_of(result),
+        cells={row["name"]: _cells(row, keys) for row in result["rows"]},
+        published=[
+            {"name": row["name"], "cells": [spread(row["published"].get(k, {})) for k in keys]}
+            for row in result["rows"]
+            if row["published"]
+        ],
+        groups=groups,
+        chart=Markup(seeds_svg(result["rows"], [(key, TITLES[key]) for key in keys])),
+        caption=caption(result),
+        tested=how_tested(result) if groups else "",
+        images=images,
+        trains_on=trains_on,
+        points=points,
+        stars=stars,
+        p_text=p_text,
+        percent=lambda value: "–" if value is None else f"{100 * value:.2f}",
+        folds=any(m["fold"] is not None for row in result["rows"] for m in row["models"]),
+        facts=facts,
     )
 
 

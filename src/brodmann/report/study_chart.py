@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brodmann.report.charts import ACCENT, FAINT, INK, SECOND, _svg
+from brodmann.report.charts import ACCENT, FAINT, INK, SECOND, svg_text
 
 
 def seeds_svg(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:
@@ -49,7 +49,7 @@ def seeds_svg(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, st
         for side, spine in axis.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color(FAINT)
-    return _svg(figure, "seeds")
+    return svg_text(figure, "seeds")
 
 
 def _row(axis, place: int, row: Mapping[str, Any], key: str, best: bool) -> None:

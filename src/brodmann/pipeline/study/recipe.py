@@ -7,17 +7,16 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from brodmann.core import RecipeError, nearest
 from brodmann.pipeline.recipe import (
     Recipe,
     Section,
-    _check_names,
-    _explain,
-    _set,
+    read_tree,
     recipe_text,
+    set_key,
+    validated,
 )
 
 Column = Literal["f1", "iou", "precision", "recall", "dice"]
@@ -142,7 +141,7 @@ def is_study(recipe: str) -> bool:
     >>> is_study("demo")
     False
     """
-    return "rows" in _tree(*recipe_text(recipe))
+    return "rows" in read_tree(*recipe_text(recipe))
 
 
 def load_study(
@@ -171,21 +170,21 @@ def load_study(
         rows of a matched study; if a row would have fewer than three models and "seeds=" is
         not among the settings.
     """
-    tree = _tree(*recipe_text(study))
+    tree = read_tree(*recipe_text(study))
     changes: dict[str, Any] = {}
     for setting in settings:
         key = setting.partition("=")[0].strip()
         head, _, rest = key.partition(".")
         if head in ("base", "set") and rest:
             one: dict[str, Any] = {}
-            _set(one, "value" + setting[len(key) :])
+            set_key(one, "value" + setting[len(key) :])
             changes[rest] = one["value"]
         elif head in Recipe.model_fields and head not in Study.model_fields:
             raise RecipeError(
                 "a study holds recipes", f"--set {setting}", fix=f"write --set base.{setting}"
             )
         else:
-            _set(tree, setting)
+            set_key(tree, setting)
     try:
         made = Study.model_validate(tree)
     except ValidationError as error:
@@ -220,7 +219,7 @@ def _recipe(study: Study, row: Row, where: str) -> Recipe:
         base, folder = study.base, Path(where).parent
         if base.endswith((".yaml", ".yml")) and where.endswith((".yaml", ".yml")):
             base = str(folder / base)
-        tree = _tree(*recipe_text(base))
+        tree = read_tree(*recipe_text(base))
     else:
         tree = copy.deepcopy(study.base)
     if "rows" in tree:
@@ -230,10 +229,7 @@ def _recipe(study: Study, row: Row, where: str) -> Recipe:
     title = f"{study.title or study.name}: {row.name}"
     tree |= {"name": f"{study.name}-{row.slug}", "title": title, "seed": study.seeds[0]}
     try:
-        _check_names(tree, place)
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, place) from None
+        return validated(tree, place)
     except RecipeError as error:
         fix = (error.fix or "").replace("--set data.", "--set base.data.")
         raise RecipeError(error.what, error.where or place, error.found, fix) from None
@@ -258,16 +254,6 @@ def _check_steps(recipes: dict[str, Recipe], where: str) -> None:
             found,
             "make them equal, or --set matched=false and say why in the notes",
         )
-
-
-def _tree(text: str, where: str) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError("this is no YAML", where, error) from error
-    if not isinstance(tree, dict):
-        raise RecipeError("a recipe is a mapping of keys to values", where, type(tree).__name__)
-    return tree
 
 
 def _explain_study(error: ValidationError, where: str) -> RecipeError:
