@@ -23,15 +23,15 @@ from brodmann.augment.mixing import (
     others_of,
 )
 from brodmann.augment.prmix.mining import draw_partners, pair_scores
-from brodmann.augment.prmix.placement import Candidate, Forbidden, Placement, place
+from brodmann.augment.prmix.placement import Forbidden, Placement, place
+from brodmann.augment.prmix.transform import Aim, Piece, Range, with_rim
 from brodmann.augment.regions import BARE, Box, Regions, boxes, outline
-from brodmann.augment.warp import rotation, warp
+from brodmann.augment.warp import warp
 from brodmann.augment.whole import rim_medians
 from brodmann.core import BACKGROUND, DataError, Dataset, LabelMap, RecipeError, Sample
 
 Bare = Literal["ignore", "keep", "background"]
 Avoid = Literal["neighbours", "complement"]
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -247,10 +247,11 @@ class PRMix(Mixing):
         own = numbers[cut] == number
         if not own.any():
             return None  # Wholly covered by what was pasted before.
+        piece = Piece(region, source_box, offset, frame, spacing)
         aim = Aim.at(own, cut, region) if self.fit else None
         drawn, candidates = [], []
         for _ in range(self.candidates if self.oaa else 1):
-            turn, candidate = self._candidate(rng, region, source_box, offset, frame, spacing, aim)
+            turn, candidate = piece.drawn(rng, self.rotation_deg, self.scale, self.translation, aim)
             if candidate.area:
                 drawn.append(turn)
                 candidates.append(candidate)
@@ -280,46 +281,6 @@ class PRMix(Mixing):
             "overlap_before": found.overlap_unshifted,
             "overlap_after": found.overlap,
         }
-
-    def _candidate(
-        self,
-        rng: np.random.Generator,
-        region: np.ndarray,
-        box: Box,
-        offset: tuple[int, ...],
-        frame: tuple[int, ...],
-        spacing: tuple[float, ...],
-        aim: Aim | None,
-    ) -> tuple[dict[str, Any], Candidate]:
-        """A drawn transform of a region, and its mask in the target's frame."""
-        ndim, longest = len(frame), max(frame)
-        limit = self.rotation_deg
-        angles = rng.uniform(-limit, limit, 1 if ndim == 2 else 3).tolist()
-        scale = float(rng.uniform(*self.scale)) * (aim.scale if aim else 1.0)
-        reach = self.translation * longest * min(spacing)
-        move = np.rint(rng.uniform(-reach, reach, ndim) / np.asarray(spacing)).astype(int)
-        # From output to source, rigid in micrometres.
-        step = np.asarray(spacing)
-        matrix = rotation(angles, ndim) / scale * step / step[:, None]
-        half = np.abs(np.linalg.inv(matrix)) @ (np.array(region.shape) / 2)
-        # The same parity as the source's box, so that both centres fall on one grid.
-        size = [n + 2 * int(np.ceil(h - n / 2)) for n, h in zip(region.shape, half)]
-        size = [max(s, 2 - s % 2) for s in size]
-        bare = np.empty((0, *region.shape), np.float32)
-        mask = warp(bare, region, matrix, size, None, 0.0, 0)[1].astype(bool)
-        corner = [
-            int(b.start + o + (n - s) // 2) for b, o, n, s in zip(box, offset, region.shape, size)
-        ]
-        if aim:
-            corner = aim.corner(matrix, region.shape, size)
-        corner = tuple(int(c + m) for c, m in zip(corner, move))
-        turn = {
-            "rotation_deg": [round(a, 4) for a in angles],
-            "scale": round(scale, 4),
-            "translation_vox": move.tolist(),
-            "matrix": matrix.tolist(),
-        }
-        return turn, Candidate(mask, corner)
 
     def _forbidden(self, numbers: np.ndarray, number: int, brain: np.ndarray | None) -> np.ndarray:
         if brain is None:
@@ -379,43 +340,3 @@ class PRMix(Mixing):
         part = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, box))
         labels = labels[part]
         canvas.paste(inner, labels != 0, image[(slice(None), *part)], labels)
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Where a source's region should lie, and how large, to stand for the target's own."""
-
-    scale: float
-    centre: tuple[float, ...]
-    """Centroid of the target's region, in its frame."""
-    own_centre: tuple[float, ...]
-    """Centroid of the source's region, from its box's centre."""
-
-    @classmethod
-    def at(cls, own: np.ndarray, cut: Box, region: np.ndarray) -> Aim:
-        """From the target's region in its box and the source's in its own."""
-        ratio = np.count_nonzero(own) / np.count_nonzero(region)
-        scale = float(np.clip(ratio ** (1 / own.ndim), 0.5, 2.0))
-        start = np.array([side.start for side in cut])
-        middle = (np.array(region.shape) - 1) / 2
-        return cls(
-            scale,
-            tuple(start + np.argwhere(own).mean(0)),
-            tuple(np.argwhere(region).mean(0) - middle),
-        )
-
-    def corner(self, matrix: np.ndarray, shape: Any, size: Any) -> list[int]:
-        """The corner of a warped mask of `size` that brings the centroids together."""
-        moved = np.linalg.inv(matrix) @ np.array(self.own_centre)
-        return (
-            np.rint(np.array(self.centre) - moved - (np.array(size) - 1) / 2).astype(int).tolist()
-        )
-
-
-def with_rim(view: OnGrid, box: Box, stain: Any) -> np.ndarray:
-    """A box of a source with one voxel more on every side, so that its rim interpolates."""
-    wide = grown(box, 1, view.shape)
-    missing = [
-        (1 - (b.start - w.start), 1 - (w.stop - b.stop)) for b, w in zip(box, wide, strict=True)
-    ]
-    return np.pad(view.read(wide, stain), [(0, 0), *missing], mode="edge")
