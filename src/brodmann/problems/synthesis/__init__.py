@@ -1,0 +1,1 @@
+"""Images that were never recorded."""
