@@ -75,7 +75,7 @@ def test_degenerate_differences():
     assert lead.p == 0 and lead.statistic == np.inf and "variance" in lead.note
     assert paired_t(b + 0.1, b, "less").p == 1
     assert paired_t(b, b + 0.1).p == 1 and paired_t(b, b + 0.1, "two-sided").p == 0
-    assert bootstrap(b + 0.1, b, repeats=99).p == 0.01
+    assert bootstrap(b + 0.1, b, repeats=99).p == 1 / 28  # Every one of the 27 draws, once.
     assert bootstrap(b, b + 0.1, repeats=99).p == 1
     assert json.dumps(lead.to_dict(), allow_nan=False)
     # Equal in decimals, not in binary: ranks tie, and p is that of three equal steps up.
@@ -140,7 +140,10 @@ def test_bootstrap_over_groups_against_every_draw():
     )
     seen = d.mean()
     assert found.difference == pytest.approx(seen)
-    assert found.p == pytest.approx((means - seen >= seen - 1e-12).mean(), abs=0.01)
+    assert found.p == (1 + (means - seen >= seen - 1e-12).sum()) / 28
+    assert found == bootstrap(b + d, b, groups=groups, repeats=27, seed=8)
+    few = bootstrap(b + d, b, groups=groups, repeats=26).p * 27
+    assert few == pytest.approx(round(few))
     low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
     assert found.low == pytest.approx(low) and found.high == pytest.approx(high)
     assert "3 groups" in found.test

@@ -12,6 +12,7 @@ from brodmann.core import DataError, keyed_rng
 
 Alternative = Literal["greater", "less", "two-sided"]
 ALTERNATIVES = ("greater", "less", "two-sided")
+FEW_GROUPS = 9
 CHUNK = 1 << 22
 """Draws held at a time by the bootstrap."""
 
@@ -129,7 +130,8 @@ def bootstrap(
         The animal or block that each pair comes from: whole groups are drawn, since sections
         of one brain are not independent. Default: every pair by itself.
     repeats : int
-        Draws; p cannot fall below 1 / (repeats + 1).
+        Draws; p cannot fall below 1 / (draws + 1). Where there are no more than so many
+        different draws (27 of three groups), each is made once and none twice.
     confidence : float
         Of the percentile interval, between 0 and 1.
     seed : int
@@ -147,9 +149,9 @@ def bootstrap(
 
     Example
     -------
-    >>> found = bootstrap([0.75, 0.80, 0.70], [0.70, 0.77, 0.66], repeats=999)
-    >>> round(found.low, 2), round(found.high, 2), found.p
-    (0.03, 0.05, 0.001)
+    >>> found = bootstrap([0.75, 0.80, 0.70], [0.70, 0.77, 0.66])
+    >>> round(found.low, 2), round(found.high, 2), round(found.p, 4)
+    (0.03, 0.05, 0.0357)
     """
     a, b = _pairs(a, b, alternative)
     if repeats < 1 or not 0 < confidence < 1:
@@ -166,13 +168,18 @@ def bootstrap(
         raise DataError("the bootstrap needs two groups or more", found=len(number))
     of = np.array([number[name] for name in names])
     sums, sizes = np.bincount(of, d), np.bincount(of)
-    rng = keyed_rng(seed, "bootstrap")
-    means = np.empty(repeats)
-    step = max(1, CHUNK // len(number))
-    for start in range(0, repeats, step):
-        size = (min(step, repeats - start), len(number))
-        drawn = rng.integers(len(number), size=size)
-        means[start : start + step] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    count = len(number)
+    if count < FEW_GROUPS and count**count <= repeats:
+        # Few groups have few different draws: each of them once.
+        drawn = np.indices((count,) * count).reshape(count, -1).T
+        means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    else:
+        means = np.empty(repeats)
+        rng = keyed_rng(seed, "bootstrap")
+        step = max(1, CHUNK // count)
+        for start in range(0, repeats, step):
+            drawn = rng.integers(count, size=(min(step, repeats - start), count))
+            means[start : start + step] = sums[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     seen = d.mean()
     # Rounding must not part draws that equal the observed difference from it.
@@ -183,7 +190,7 @@ def bootstrap(
         "less": chance <= seen + slack,
         "two-sided": np.abs(chance) >= abs(seen) - slack,
     }[alternative]
-    p = (1 + int(reach.sum())) / (repeats + 1)
+    p = (1 + int(reach.sum())) / (len(means) + 1)
     name = "bootstrap" if groups is None else f"bootstrap over {len(number)} groups"
     return Comparison(name, len(d), float(seen), float(seen), p, float(low), float(high))
 
