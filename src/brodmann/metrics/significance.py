@@ -180,7 +180,9 @@ def bootstrap(
         for start in range(0, repeats, step):
             drawn = rng.integers(count, size=(min(step, repeats - start), count))
             means[start : start + step] = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(
+        means, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf"
+    )
     seen = d.mean()
     # Rounding must not part draws that equal the observed difference from it.
     slack = 1e-12 * max(1e-300, np.abs(d).max())
