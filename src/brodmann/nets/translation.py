@@ -54,10 +54,6 @@ class Residual(nn.Module):
         super().__init__()
         self.first, self.second = (CONV[ndim](features, features, 3, padding=1) for _ in range(2))
         self.modulation = Modulation(features, style) if style else None
-        # So a fresh net is nearly linear, and learns what is plain first.
-        nn.init.zeros_(self.second.bias)
-        with torch.no_grad():
-            self.second.weight.mul_(0.1)
 
     def forward(self, features: Tensor, style: Tensor | None = None) -> Tensor:
         inner = unit(features)
@@ -96,11 +92,17 @@ class ContentEncoder(nn.Module):
         return self.last(features)
 
 
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel over space: (n, channels, *spatial) -> (n, channels)."""
+    flat = features.flatten(2)
+    return flat.mean(2), (flat.var(2, correction=0) + 1e-5).sqrt()
+
+
 class StyleEncoder(nn.Module):
     """One channel of known modality -> how it is stained: (n, 1, *spatial) -> (n, size).
 
     Without normalisation, which would take out what is sought. The code is read from mean
-    and deviation of the features, so that it holds for images of any size.
+    and deviation of image and features, so that it holds for images of any size.
     """
 
     def __init__(self, features: int, size: int, domains: int, ndim: int) -> None:
@@ -109,15 +111,14 @@ class StyleEncoder(nn.Module):
         self.convs = nn.ModuleList(
             CONV[ndim](a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
         )
-        self.heads = nn.Linear(4 * features, domains * size)
+        self.heads = nn.Linear(4 * features + 2, domains * size)
         self.domains = domains
 
     def forward(self, image: Tensor, domain: Tensor) -> Tensor:
+        found = moments(image)
         for conv in self.convs:
             image = F.leaky_relu(conv(image), SLOPE)
-        flat = image.flatten(2)
-        deviation = (flat.var(2, correction=0) + 1e-5).sqrt()
-        codes = self.heads(torch.cat([flat.mean(2), deviation], 1))
+        codes = self.heads(torch.cat([*found, *moments(image)], 1))
         return chosen(codes, domain, self.domains)
 
 
@@ -143,6 +144,7 @@ class Decoder(nn.Module):
         self.up = UP[ndim](features, fine, 2 * STRIDE, STRIDE, padding=1)
         self.fine = conv(fine, fine, 3, padding=1)
         self.last = conv(fine, 1, 3, padding=1)
+        self.brightness = Modulation(1, features)
 
     def forward(self, content: Tensor, style: Tensor, domain: Tensor) -> Tensor:
         which = F.one_hot(domain, self.domains).to(style.dtype)
@@ -151,7 +153,8 @@ class Decoder(nn.Module):
         for block in self.blocks:
             features = block(features, style)
         features = self.up(features)
-        return self.last(features + F.leaky_relu(self.fine(features), SLOPE))
+        made = self.last(features + F.leaky_relu(self.fine(features), SLOPE))
+        return self.brightness(made, style)
 
 
 class Generator(nn.Module):

@@ -20,7 +20,7 @@ from brodmann.core.files import write_json, written_beside
 from brodmann.nets.translation import STRIDE, Generator
 from brodmann.preprocess import Normalisation, Statistics
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, FACTS = "generator.safetensors", "translate.json"
 TILE = {2: 512, 3: 64}
 """Voxels along an axis that are made at once, without their surroundings."""

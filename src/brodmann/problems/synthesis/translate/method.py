@@ -12,8 +12,7 @@ from typing import ClassVar, Literal, Self, get_args
 import numpy as np
 
 from brodmann.augment.base import Augmentation, CannotDraw, Params, Progress
-from brodmann.augment.mixing import OPENING_VOX, is_number, others_of
-from brodmann.augment.opening import opened
+from brodmann.augment.mixing import is_number, others_of
 from brodmann.core import Dataset, ModelError, RecipeError, Sample, keyed_rng
 from brodmann.core.files import make_folder
 from brodmann.problems.synthesis.translate.fitted import FORMAT, Codes, Fitted, ready
@@ -35,16 +34,12 @@ class Translate(Augmentation):
 
     A generator is trained on the pool's images, without labels, to take an image apart into
     content (a map) and style (a code for each channel), and to put together the content of
-    one with the style of another. Labels are kept; only the opening that every method
-    shares may change them. Stain and texture change, anatomy does not.
+    one with the style of another. Stain and texture change, anatomy and labels do not.
 
     Parameters
     ----------
     style : "pool", "prior" or "both"
         Whose style: another image's of the pool, a random code, or either equally often.
-    opening_um : float, optional
-        Radius of the opening of the whole label map, in micrometres; two voxels of the
-        finest axis by default, 0 for none.
     steps, batch, lr
         Optimiser steps of each net, patches in one, Adam's learning rate.
     patch : int, optional
@@ -60,23 +55,27 @@ class Translate(Augmentation):
     RecipeError
         If an option is out of range.
 
-    After MouseGAN++ (Yu et al. 2022, as a comparator in seeds/prmix.txt 4.5 and 5.1) are: a
-    content encoder that all modalities share, a style encoder and modulated decoder that are
-    told the modality, an adversarial loss for each modality, self-reconstruction, cycle and
-    latent regression, and a contrastive loss on content. Modalities are the image's channels,
-    sampled unpaired: content seen through one marker, or through all of them, is rendered as
-    another in the style of another animal. With one channel the domains are the images' styles.
+    After MouseGAN++ (Yu et al. 2022; a comparator in seeds/prmix.txt, sections 4.5 and 5.1),
+    from what is published of it: one content encoder for all modalities, a style encoder and
+    a modulated decoder that are told the modality, an adversarial loss for each modality,
+    self-reconstruction, cycle, latent regression, and a contrastive loss on content.
+    Modalities are the image's channels: content seen through one marker alone (a quarter of
+    the time) or through all is rendered as any other, in the style of an unpaired image. With
+    one channel the domains are the images' styles.
 
-    Ours, where nothing is published or where micrographs ask for it: features are normalised
-    over channels at each voxel instead of over the image, so that tiles of a section have no
-    seams; intensities are normalised over the pool, so that brightness is style; content is
-    read from patches in made-up stains, and style from other places of the same image, so
-    that neither holds the other; content has half the resolution of the image; random codes
-    are standard normal; the running mean of the generator is kept.
+    Ours, where nothing is published or micrographs ask for it: features are normalised over
+    channels at each voxel, not over the image, so that tiles of a section have no seams;
+    intensities are normalised over the pool, so that brightness is style; content is read from
+    patches in made-up stains (gain, offset, gamma) and style from another place of the same
+    image, so that neither holds the other; markers of a section lie on each other, so that
+    reconstruction compares them; a translation is put back in its own modality, not across
+    markers, which makes all markers alike; places are contrasted in a projection; content has
+    half the resolution of the image; random codes are standard normal and stand for made-up
+    stains too; the running mean of the generator is kept.
 
-    The same pool, options and seed give the same bytes on one CPU with the same number of
-    threads, also after a stop; on a GPU, training differs in rounding from run to run.
-    Images are taken at their own spacing, so a pool should have one.
+    The same pool, options and seed give the same generator on one CPU, byte for byte, however
+    many threads and stops; on a GPU it differs in rounding from run to run. Images are taken at
+    their own spacing, so a pool should have one.
 
     Example
     -------
@@ -88,8 +87,7 @@ class Translate(Augmentation):
     learns: ClassVar[bool] = True
 
     style: Style = "pool"
-    opening_um: float | None = None
-    steps: int = 600
+    steps: int = 1000
     batch: int = 4
     patch: int | None = None
     lr: float = 2e-3
@@ -108,12 +106,6 @@ class Translate(Augmentation):
         if self.style not in get_args(Style):
             raise RecipeError(
                 "unknown kind of style", "translate.style", repr(self.style), "pool, prior or both"
-            )
-        if self.opening_um is not None and not (
-            is_number(self.opening_um) and self.opening_um >= 0
-        ):
-            raise RecipeError(
-                "a radius is a number from 0", "translate.opening_um", self.opening_um
             )
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
@@ -182,7 +174,7 @@ class Translate(Augmentation):
         return replace(fitted, styles=styles)
 
     def _key(self, known: Survey, seed: int) -> str:
-        options = {k: v for k, v in self.options().items() if k not in ("style", "opening_um")}
+        options = {k: v for k, v in self.options().items() if k != "style"}
         text = json.dumps([FORMAT, known.digest, seed, sorted(options.items())])
         return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
@@ -241,15 +233,8 @@ class Translate(Augmentation):
             )
         made = fitted.translate(target.image, params["style"], target.name)
         image = target.image
-        sample = target.with_(image=image.like(made if image.axes.startswith("c") else made[0]))
-        if target.labels is None:
-            return sample
-        step = np.asarray(image.spacing)
-        radius = OPENING_VOX * step.min() if self.opening_um is None else self.opening_um
-        labels = np.array(target.labels.read()[0])
-        labels = opened(labels, np.ones(labels.shape, bool), radius / step)
-        shape = target.labels.shape
-        return sample.with_(labels=target.labels.like(labels.reshape(shape)))
+        # Labels stay as they are: no tissue was exchanged, so that there are no seams to open.
+        return target.with_(image=image.like(made if image.axes.startswith("c") else made[0]))
 
 
 LIMITS: dict[str, tuple[float, float]] = {

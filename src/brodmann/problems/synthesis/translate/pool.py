@@ -22,7 +22,7 @@ PLACES = 64
 """Places of the content that are compared within a patch."""
 PRIOR_SHARE = 0.5
 """Share of translations into a random style rather than another image's."""
-STAIN = (0.2, 0.1, 0.15)
+STAIN = (0.4, 0.1, 0.2)
 """Deviation of log gain, of offset and of log gamma in made-up stains."""
 STAINED = 0.5
 """Share of images that are shown in a made-up stain."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,17 @@ class Trainer:
             ) from error
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: these convolutions are too small to share, and bytes stay the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train(
     method: Translate,
     batches: Batches,
@@ -186,7 +198,8 @@ def train(
     began = time.monotonic() - (trainer.rows[-1]["seconds"] if trainer.rows else 0.0)
     recent: list[dict[str, float]] = []
     while trainer.step < method.steps:
-        recent.append(trainer.advance(batches[trainer.step]))
+        with one_thread() if device.type == "cpu" else nullcontext():
+            recent.append(trainer.advance(batches[trainer.step]))
         if trainer.step % CHECKPOINT_EVERY == 0 or trainer.step == method.steps:
             means = {k: sum(row[k] for row in recent) / len(recent) for k in recent[0]}
             seconds = round(time.monotonic() - began, 3)
