@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ class Verbs(typer.core.TyperGroup):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, USAGE):
             raise
+        except BrokenPipeError:
+            # Whoever reads, `head` say, has seen enough; nor may Python flush to it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
         except KeyboardInterrupt:
             line, code = "stopped; the same command goes on from here", 130
         except BrodmannError as error:
