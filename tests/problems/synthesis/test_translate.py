@@ -1,6 +1,7 @@
 """Translation: what is learned, what is kept, and that nothing depends on stops or tiles."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
