@@ -1,5 +1,6 @@
 """The nouns of Brodmann: every other room speaks in these."""
 
+from brodmann.core.affinities import Affinities, Convention
 from brodmann.core.errors import (
     BrodmannError,
     DataError,
@@ -18,7 +19,9 @@ from brodmann.core.volume import Volume, check_same_grid
 __all__ = [
     "BACKGROUND",
     "IGNORE_CLASS",
+    "Affinities",
     "BrodmannError",
+    "Convention",
     "DataError",
     "Dataset",
     "Label",
