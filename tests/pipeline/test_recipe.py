@@ -4,12 +4,12 @@ import pytest
 import yaml
 
 from brodmann.core import RecipeError
-from brodmann.pipeline.recipe import load_recipe, recipe_names, recipe_text
+from brodmann.pipeline.recipe import load_recipe, recipe_kind, recipe_names
 
-STUDIES = [name for name in recipe_names() if "rows" in yaml.safe_load(recipe_text(name)[0])]
+RECIPES = [name for name in recipe_names() if recipe_kind(name) == "recipe"]
 
 
-@pytest.mark.parametrize("name", sorted(set(recipe_names()) - set(STUDIES)))
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_packaged_recipe_is_valid(name):
     needs = {"sections": ["data.path=x"], "prmix-dmbm": ["data.root=x"]}
     settings = needs.get(name, [])

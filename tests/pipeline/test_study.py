@@ -20,8 +20,8 @@ from brodmann.augment.base import AUGMENTATIONS
 from brodmann.cli.app import app
 from brodmann.core import RecipeError
 from brodmann.metrics.significance import bootstrap
-from brodmann.pipeline.recipe import recipe_names, recipe_text
-from brodmann.pipeline.study import is_study, load_study, run_study
+from brodmann.pipeline.recipe import recipe_kind, recipe_names, recipe_text
+from brodmann.pipeline.study import load_study, run_study
 from brodmann.pipeline.study.recipe import Significance, Study
 from brodmann.pipeline.study.table import Finished, make_table, units_of
 
@@ -305,7 +305,7 @@ def test_rows_are_matched_in_steps_and_batch(tmp_path):
     assert study.dump()["set"]["net.batch"] == 4
 
 
-STUDIES = [name for name in recipe_names() if is_study(name)]
+STUDIES = [name for name in recipe_names() if recipe_kind(name) == "study"]
 
 
 @pytest.mark.parametrize("name", STUDIES)

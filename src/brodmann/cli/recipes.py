@@ -8,6 +8,12 @@ import typer
 
 from brodmann.cli.common import JSON_HELP, emit, out
 
+KINDS = {
+    "recipe": "one run",
+    "neurons": "affinities, segments, scores; once for each seed",
+    "study": "a table of runs",
+}
+
 
 def recipes(
     show: str = typer.Argument(None, help="Print this recipe's YAML, to copy and change."),
@@ -26,7 +32,7 @@ def recipes(
     rows = [_row(name) for name in recipe_names()]
 
     def text_rows(rows: list[dict]) -> None:
-        for kind, what in (("recipe", "one run"), ("study", "a table of runs")):
+        for kind, what in KINDS.items():
             _print([row for row in rows if row["kind"] == kind], kind, what)
         out().print("\nRun one:  brodmann run NAME --out DIR", style="dim")
 
@@ -36,14 +42,15 @@ def recipes(
 def _row(name: str) -> dict[str, Any]:
     import yaml
 
-    from brodmann.pipeline.recipe import recipe_text
+    from brodmann.pipeline.recipe import recipe_kind, recipe_text
 
     tree = yaml.safe_load(recipe_text(name)[0])
-    study = "rows" in tree
+    kind = recipe_kind(name)
+    study = kind == "study"
     base = tree.get("base") if study else tree
     if isinstance(base, str):
         base = yaml.safe_load(recipe_text(base)[0])
-    row = {"name": name, "kind": "study" if study else "recipe", "title": tree.get("title", "")}
+    row = {"name": name, "kind": kind, "title": tree.get("title", "")}
     row["data"] = base["data"]["kind"]
     if study:
         row["rows"] = [one["name"] for one in tree["rows"]]

@@ -38,10 +38,15 @@ def run(
     import shlex
     import sys
 
-    from brodmann.pipeline.study import is_study
+    from brodmann.pipeline.recipe import recipe_kind
 
     command = shlex.join(["brodmann", *sys.argv[1:]])
-    if is_study(recipe):
+    kind = recipe_kind(recipe)
+    if kind == "neurons":
+        extra = [f"seeds=[{seed}]"] if seed is not None else []
+        extra += [f"train.workers={workers}"] if workers is not None else []
+        _neurons(recipe, [*settings, *extra], out_dir, command, as_json)
+    elif kind == "study":
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"base.train.workers={workers}"] if workers is not None else []
         _study(recipe, [*settings, *extra], out_dir, command, as_json)
@@ -73,6 +78,43 @@ def _single(
                 line(f"  baseline {name}: mean Dice {scores['mean_dice']:.3f}", "dim")
         line(f"result  {folder / 'result.json'}")
         line(f"model   {folder / 'model'}")
+        line(f"report  {folder / 'report' / 'report.html'}")
+
+    emit(result, as_json, text)
+
+
+def _neurons(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
+    from brodmann.pipeline.neurons.recipe import load_neuron_recipe
+    from brodmann.pipeline.neurons.run import run_neurons
+
+    loaded = load_neuron_recipe(recipe, settings)
+    folder = out_dir or Path("runs") / loaded.name
+    with progress() as report:
+        result = run_neurons(loaded, folder, command=command, report=report)
+
+    def text(result: dict) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        from brodmann.report.neurons import MEASURES, spread
+
+        line(f"\n{result['title']}", "bold")
+        table = Table("post-processing", box=None, pad_edge=False)
+        for title in MEASURES.values():
+            table.add_column(title, justify="right")
+        for row in (*result["rows"], *result["trivial"]):
+            style = "bold" if row["name"] == result["best"] else ""
+            style = style or ("dim" if row in result["trivial"] else "")
+            table.add_row(
+                Text(row["name"], style), *(Text(spread(row, key), style) for key in MEASURES)
+            )
+        console = out()
+        console.width = max(console.width, WIDTH)
+        console.print(table)
+        line(f"result  {folder / 'result.json'}, table.csv, table.md")
+        line(f"models  {folder}/seed*/model")
         line(f"report  {folder / 'report' / 'report.html'}")
 
     emit(result, as_json, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from brodmann.core import LabelMap, ModelError, Volume
 from brodmann.core.files import make_folder, write_text, written_beside
 from brodmann.nets import NETS
 from brodmann.preprocess import Normalisation, Statistics, image_channels
-from brodmann.problems.base import PROBLEMS
+from brodmann.problems.base import PROBLEMS, Problem
 from brodmann.problems.semantic.plan import Plan
 
 FORMAT = 1
@@ -46,11 +46,14 @@ class Model:
         `kind` and the factory's arguments.
     plan : Plan
     normalisation : Normalisation
-    label_map : LabelMap
+    label_map : LabelMap or None
+        None where answers are no classes (affinities between voxels).
     channels : tuple of str
         Names of the input channels, in order.
     facts : dict
         What the card tells: data, licence, scores, how it was trained.
+    problem_options : dict
+        Further arguments of the problem, as plain data.
     """
 
     problem: str
@@ -58,9 +61,14 @@ class Model:
     net_options: dict[str, Any]
     plan: Plan
     normalisation: Normalisation
-    label_map: LabelMap
+    label_map: LabelMap | None
     channels: tuple[str, ...]
     facts: dict[str, Any]
+    problem_options: dict[str, Any] = field(default_factory=dict)
+
+    def asked(self) -> Problem:
+        """The problem that the nets answer."""
+        return PROBLEMS[self.problem](self.label_map, self.plan, **self.problem_options)
 
     def map(self, image: Volume, out: Path, where: str = "image", **options: Any) -> Path:
         """Map an image of any size; see the problem's `assemble` for options and files.
@@ -72,8 +80,9 @@ class Model:
         """
         self.check(image, where)
         image = replace(image, channels=self.channels)
-        problem = PROBLEMS[self.problem](self.label_map, self.plan)
-        return problem.assemble(self.nets, image, self.normalisation, make_folder(out), **options)
+        return self.asked().assemble(
+            self.nets, image, self.normalisation, make_folder(out), **options
+        )
 
     @property
     def spatial_axes(self) -> str:
@@ -83,13 +92,15 @@ class Model:
     def fingerprint(self) -> str:
         """A hash of all that an answer depends on: weights, plan, normalisation, labels."""
         digest = hashlib.blake2b(digest_size=16)
-        rest = (
+        rest: tuple = (
             self.problem,
             self.net_options,
             self.plan,
             self.normalisation,
-            self.label_map.classes,
+            self.label_map.classes if self.label_map else None,
         )
+        if self.problem_options:
+            rest += (sorted(self.problem_options.items()),)
         digest.update(repr((rest, self.channels)).encode())
         for net in self.nets:
             for tensor in net.state_dict().values():
@@ -133,11 +144,13 @@ class Model:
         """Write the model folder; the weights last, so that a half-written one is no model."""
         make_folder(folder)
         (folder / "model.safetensors").unlink(missing_ok=True)
-        self.label_map.to_csv(folder / "labels.csv")
+        if self.label_map:
+            self.label_map.to_csv(folder / "labels.csv")
         statistics = self.normalisation.statistics
         tree = {
             "format": FORMAT,
             "problem": self.problem,
+            **({"problem_options": self.problem_options} if self.problem_options else {}),
             "net": self.net_options,
             "folds": len(self.nets),
             "plan": self.plan.to_dict(),
@@ -184,12 +197,14 @@ class Model:
                 tree["normalisation"]["kind"],
                 Statistics.from_dict(statistics) if statistics else None,
             )
-            label_map = LabelMap.from_csv(folder / "labels.csv")
-            problem = tree["problem"]
-            PROBLEMS[problem]
+            table = folder / "labels.csv"
+            problem, options = tree["problem"], tree.get("problem_options") or {}
+            needs_table = PROBLEMS[problem] is PROBLEMS["semantic"]
+            label_map = LabelMap.from_csv(table) if needs_table else None
+            outputs = PROBLEMS[problem](label_map, plan, **options).outputs
             channels = tuple(tree["channels"])
             nets = [
-                build_net(tree["net"], plan, len(channels), label_map.num_classes)
+                build_net(tree["net"], plan, len(channels), outputs)
                 for _ in range(int(tree["folds"]))
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -224,14 +239,15 @@ class Model:
             label_map,
             channels,
             tree.get("facts") or {},
+            options,
         )
 
 
-def build_net(options: dict[str, Any], plan: Plan, in_channels: int, num_classes: int) -> nn.Module:
+def build_net(options: dict[str, Any], plan: Plan, in_channels: int, outputs: int) -> nn.Module:
     """The net that recipe or model.yaml names, freshly initialised."""
     rest = {key: value for key, value in options.items() if key != "kind"}
     return NETS[options["kind"]](
-        in_channels, num_classes, plan.features, plan.strides, plan.kernels, **rest
+        in_channels, outputs, plan.features, plan.strides, plan.kernels, **rest
     )
 
 
@@ -245,7 +261,6 @@ def seeded_net(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
 def card(model: Model) -> str:
     """The model card in Markdown."""
     facts = "\n".join(f"| {key} | {value} |" for key, value in model.facts.items())
-    regions = ", ".join(model.label_map.class_names[1:])
     plan = model.plan
     shown = image_channels(model.channels)
     channels = ", ".join(model.channels[:shown])
@@ -256,10 +271,18 @@ def card(model: Model) -> str:
             "It mends labels that registration carries along a series (`brodmann run` with\n"
             "`prior.method=propagate`) and maps no image by itself."
         )
+    if model.label_map:
+        answers = f"{model.label_map.num_classes - 1} regions"
+        told = "Regions: " + ", ".join(model.label_map.class_names[1:])
+    else:
+        offsets = getattr(model.asked(), "offsets", ())
+        answers = f"affinities between voxels at {len(offsets)} offsets"
+        told = "Offsets (z, y, x) in voxels: " + ", ".join(str(tuple(o)) for o in offsets)
+        use += ".zarr\n    brodmann neurons OUT.zarr SEGMENTS.zarr"
     return f"""# {model.facts.get("title") or "Brodmann model"}
 
 Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} to
-{model.label_map.num_classes - 1} regions.
+{answers}.
 
 {use}
 
@@ -271,7 +294,7 @@ Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} t
 | window | {" x ".join(map(str, plan.patch))} |
 | intensities | z-score by {model.normalisation.kind} |
 
-Regions: {regions}.
+{told}.
 """
 
 

@@ -206,6 +206,18 @@ def recipe_text(recipe: str) -> tuple[str, str]:
     return file.read_text(encoding="utf-8"), recipe
 
 
+def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons"]:
+    """Which of its forms a recipe has: one run, a table of runs, or a run on neurons.
+
+    >>> recipe_kind("demo")
+    'recipe'
+    """
+    tree = read_tree(*recipe_text(recipe))
+    if tree.get("problem") == "neurons":
+        return "neurons"
+    return "study" if "rows" in tree else "recipe"
+
+
 def load_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read, change and validate a recipe.
 
@@ -245,7 +257,7 @@ def validated(tree: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error, where) from None
+        raise explain(error, where, Recipe) from None
 
 
 def set_key(tree: dict[str, Any], setting: str) -> None:
@@ -265,8 +277,8 @@ def set_key(tree: dict[str, Any], setting: str) -> None:
     tree[parts[-1]] = value
 
 
-def _check_names(tree: dict, where: str) -> None:
-    """Refuse what pydantic cannot know: data set kinds and their arguments, augmentations."""
+def check_data(tree: dict, where: str) -> None:
+    """Refuse an unknown kind of data set, and arguments that it does not take or lacks."""
     data = tree.get("data")
     if not isinstance(data, dict) or "kind" not in data:
         raise RecipeError(
@@ -276,9 +288,6 @@ def _check_names(tree: dict, where: str) -> None:
         raise RecipeError(
             "data.kind is a name", where, data["kind"], "known: " + ", ".join(DATASETS.names())
         )
-    PROBLEMS[tree.get("problem", "semantic")]
-    net = tree.get("net")
-    NETS[net.get("kind", "plain-unet") if isinstance(net, dict) else "plain-unet"]
     known = inspect.signature(DATASETS[data["kind"]]).parameters
     for key in data.keys() - {"kind"}:
         if key not in known:
@@ -294,6 +303,14 @@ def _check_names(tree: dict, where: str) -> None:
             where,
             fix=f"add --set data.{missing[0]}=...",
         )
+
+
+def _check_names(tree: dict, where: str) -> None:
+    """Refuse what pydantic cannot know: problems, nets, data sets, augmentations."""
+    check_data(tree, where)
+    PROBLEMS[tree.get("problem", "semantic")]
+    net = tree.get("net")
+    NETS[net.get("kind", "plain-unet") if isinstance(net, dict) else "plain-unet"]
     for section, key, default in (
         ("train", "augmentation", "classical"),
         ("augment", "options", "none"),
@@ -305,12 +322,13 @@ def _check_names(tree: dict, where: str) -> None:
             make_augmentation(method, options)
 
 
-def _explain(error: ValidationError, where: str) -> RecipeError:
+def explain(error: ValidationError, where: str, kind: type[Section]) -> RecipeError:
+    """One line on the first fault that pydantic found in a recipe of some kind."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     place = f"{where}: {'.'.join(path)}"
     if first["type"] == "extra_forbidden":
-        section: Any = Recipe
+        section: Any = kind
         for part in path[:-1]:
             section = section.model_fields[part].annotation
         return RecipeError("unknown recipe key", place, fix=nearest(path[-1], section.model_fields))

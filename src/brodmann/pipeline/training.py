@@ -53,7 +53,7 @@ def train_fold(
     section = recipe.train
     seed = key_seed(recipe.seed, "fold", fold.number)
     augmentation = _augmentation(recipe)
-    normalisation = _normalisation(section.normalisation, fold.real)
+    normalisation = normalisation_of(section.normalisation, fold.real)
     channels, spacing, shapes = _form(fold.real)
     label_map = fold.label_map
     plan = plan_for(recipe, label_map.num_classes, shapes, spacing)
@@ -170,7 +170,8 @@ def _augmentation(recipe: Recipe) -> PatchAugmentation:
     return method
 
 
-def _normalisation(kind: str, train: Dataset) -> Normalisation:
+def normalisation_of(kind: str, train: Dataset) -> Normalisation:
+    """What a recipe's `train.normalisation` stands for, measured on the training set if need be."""
     if kind != "dataset":
         return Normalisation(kind)
     return Normalisation("dataset", measure((train[n].image for n in train.names), train.name))

@@ -20,7 +20,15 @@ class Batches(Protocol):
 
 
 class Problem(Protocol):
-    """One thing that can be learned. A room under problems/ is a class of this shape."""
+    """One thing that can be learned. A room under problems/ is a class of this shape.
+
+    It is made from a label map (None where answers are no classes), a plan, and options that
+    are plain data.
+    """
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the net's answer."""
 
     def targets(self, sample: Sample) -> np.ndarray:
         """What the net should say for a whole sample."""
@@ -49,5 +57,9 @@ class Problem(Protocol):
 
 
 PROBLEMS: Registry[type] = Registry(
-    "problem", {"semantic": "brodmann.problems.semantic.problem:Semantic"}
+    "problem",
+    {
+        "semantic": "brodmann.problems.semantic.problem:Semantic",
+        "neurons": "brodmann.problems.neurons.problem:Neurons",
+    },
 )

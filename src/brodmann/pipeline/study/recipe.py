@@ -135,15 +135,6 @@ class Study(Section):
         return self.model_dump(mode="json")
 
 
-def is_study(recipe: str) -> bool:
-    """Whether the recipe of this name, or in this file, is a study.
-
-    >>> is_study("demo")
-    False
-    """
-    return "rows" in read_tree(*recipe_text(recipe))
-
-
 def load_study(
     study: str, settings: list[str] | tuple[str, ...] = ()
 ) -> tuple[Study, dict[str, Recipe]]:

@@ -46,6 +46,11 @@ class Semantic:
     label_map: LabelMap
     plan: Plan
 
+    @property
+    def outputs(self) -> int:
+        """Channels of the net's answer: classes, background among them."""
+        return self.label_map.num_classes
+
     def targets(self, sample: Sample) -> np.ndarray:
         """Class indices, int16, ignore -1."""
         return self.label_map.to_classes(sample.labels.numpy(), sample.name)
