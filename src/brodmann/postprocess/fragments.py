@@ -76,8 +76,11 @@ class FragmentOptions:
             raise RecipeError("min_size is 0 or more voxels", found=self.min_size)
 
 
+USUAL = FragmentOptions()
+
+
 def make_fragments(
-    affinities: Affinities, options: FragmentOptions = FragmentOptions(), *, workers: int = 1
+    affinities: Affinities, options: FragmentOptions = USUAL, *, workers: int = 1
 ) -> np.ndarray:
     """Cut a volume into fragments, pieces that are to be joined later and never cut again.
 
