@@ -1,7 +1,7 @@
-"""The passes that make fragments: distances, smoothing, maxima, floods, in numba without the GIL.
+"""The passes that make fragments: distances, smoothing, maxima, watersheds; numba, without the GIL.
 
-Distances are exact and Euclidean; the floods keep one first-in, first-out list for each of 256
-levels, so that they are O(n).
+All are O(n): distances are exact and Euclidean by lower envelopes, the first watershed climbs,
+the second keeps a first-in, first-out list for each of 256 levels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from numba import njit
 
 FAR = 1 << 29
 """Rows to a boundary where a column has none."""
+LOST = -3
+"""Label of voxels on a way up that ends without a seed."""
 
 
 @njit(cache=True, nogil=True)
@@ -45,22 +47,25 @@ def distances_2d(sums, cut, out):
     for y in range(height - 2, -1, -1):
         for x in range(width):
             rows[y, x] = min(rows[y, x], rows[y + 1, x] + 1)
-    sites = np.empty(width, np.int32)
-    until = np.empty(width, np.int32)
+    sites = np.empty(width, np.int64)
+    until = np.empty(width, np.int64)
     for y in range(height):
         row = rows[y]
-        # Lower envelope of parabolas, in whole numbers (Meijster et al. 2000).
+        # Lower envelope of parabolas (Meijster et al. 2000). Whole numbers below 2**53 divide
+        # in float64 so that the floor is right, and much faster.
         last = -1
         for x in range(width):
             g = np.int64(row[x])
             if g >= FAR:
                 continue
+            mine = x * x + g * g
             begin = np.int64(0)
             while last >= 0:
-                s = np.int64(sites[last])
+                s = sites[last]
                 h = np.int64(row[s])
                 # First place where x is strictly nearer than s.
-                begin = (x * x - s * s + g * g - h * h) // (2 * (x - s)) + 1
+                gap = np.float64(mine - s * s - h * h) / np.float64(2 * (x - s))
+                begin = np.int64(np.floor(gap)) + 1
                 if begin > until[last]:
                     break
                 last -= 1
@@ -73,11 +78,14 @@ def distances_2d(sums, cut, out):
         if last < 0:
             out[y] = height + width
             continue
-        for x in range(width - 1, -1, -1):
-            while until[last] > x:
-                last -= 1
-            s = sites[last]
-            out[y, x] = np.sqrt(np.float32((x - s) * (x - s) + row[s] * row[s]))
+        stop = width
+        while last >= 0:
+            s, begin = sites[last], until[last]
+            across = np.int64(row[s]) * np.int64(row[s])
+            for x in range(begin, stop):
+                out[y, x] = np.sqrt(np.float32((x - s) * (x - s) + across))
+            stop = begin
+            last -= 1
 
 
 def gaussian_weights(sigma: float) -> np.ndarray:
@@ -119,11 +127,11 @@ def smooth_2d(image, weights):
 
 
 @njit(cache=True, nogil=True)
-def maxima_2d(image, labels):
-    """Number the maxima over 8 neighbours in a padded, flat label image; how many there are.
+def maxima_2d(image, labels, heights):
+    """Number the maxima over 8 neighbours in a padded label image; how many there are.
 
     Of equal neighbours the first wins, so that a flat part gets one seed. Where nothing is
-    above 0 the first voxel is the seed.
+    above 0 the first voxel is the seed. No seed stays a wall in the padded heights.
     """
     height, width = image.shape
     count = 0
@@ -144,16 +152,17 @@ def maxima_2d(image, labels):
                     best = False
             if best:
                 count += 1
-                labels[(y + 1) * (width + 2) + x + 1] = count
+                labels[y + 1, x + 1] = count
+                heights[y + 1, x + 1] = value
     if count == 0:
         count = 1
-        labels[width + 3] = 1
+        labels[1, 1] = 1
     return count
 
 
 @njit(cache=True, nogil=True)
-def maxima_3d(image, labels):
-    """The same over 26 neighbours, in a padded label volume (z + 2, y + 2, x + 2)."""
+def maxima_3d(image, labels, heights):
+    """The same over 26 neighbours, in padded volumes (z + 2, y + 2, x + 2)."""
     depth, height, width = image.shape
     count = 0
     for z in range(depth):
@@ -171,6 +180,7 @@ def maxima_3d(image, labels):
                 if best:
                     count += 1
                     labels[z + 1, y + 1, x + 1] = count
+                    heights[z + 1, y + 1, x + 1] = value
     if count == 0:
         count = 1
         labels[1, 1, 1] = 1
@@ -178,50 +188,107 @@ def maxima_3d(image, labels):
 
 
 @njit(cache=True, nogil=True)
-def flood(heights, labels, steps):
-    """Grow labels over zeros in place, lowest voxels first, equal ones in order of arrival.
+def ways_up(heights, steps, corners, above):
+    """Where the steepest way up leads from each voxel: itself at a maximum.
 
     Parameters
     ----------
-    heights : (n,) uint8
-        Padded and flat.
-    labels : (n,) int32
-        1, 2, ... are seeds, 0 is to be filled, less is left alone: the padding, walls.
-    steps : (k,) int64
+    heights : (n,) float32
+        Padded and flat; of equal neighbours the first counts as higher. Below 0 is a wall.
+    steps : tuple of int
         From a voxel to its neighbours, in the flat array.
+    corners : tuple of (int, int)
+        Pairs of steps that together lead to a voxel across an edge or a corner; one of the
+        two must not be a wall, too.
+    above : (n,) int32 or int64
+        Filled where there is no wall.
     """
-    following = np.empty(labels.size, np.int64)
-    head = np.full(256, -1, np.int64)
-    tail = np.empty(256, np.int64)
-    for p in range(labels.size):
-        if labels[p] > 0:
-            level = heights[p]
-            if head[level] < 0:
-                head[level] = p
-            else:
-                following[tail[level]] = p
-            tail[level] = p
-            following[p] = -1
-    for level in range(256):
-        while head[level] >= 0:
-            p = head[level]
-            head[level] = following[p]
-            label = labels[p]
+    for p in range(heights.size):
+        if heights[p] >= 0:
+            best, height = p, heights[p]
             for step in steps:
                 q = p + step
-                if labels[q] == 0:
-                    labels[q] = label
-                    at = max(level, np.int64(heights[q]))
-                    if head[at] < 0:
-                        head[at] = q
-                    else:
-                        following[tail[at]] = q
-                    tail[at] = q
-                    following[q] = -1
+                if heights[q] > height or (heights[q] == height and q < best):
+                    best, height = q, heights[q]
+            for one, other in corners:
+                q = p + one + other
+                if (heights[q] > height or (heights[q] == height and q < best)) and (
+                    heights[p + one] >= 0 or heights[p + other] >= 0
+                ):
+                    best, height = q, heights[q]
+            above[p] = best
 
 
 @njit(cache=True, nogil=True)
-def flood_pairs(pairs, labels, steps):
+def ways_up_2d(heights, above):
+    """The same over 8 neighbours of a padded slice, in selects that become vector instructions.
+
+    Parameters
+    ----------
+    heights : (y + 2, x + 2) float32
+    above : (y + 2, x + 2) int32
+    """
+    stride = heights.shape[1]
+    for y in range(1, heights.shape[0] - 1):
+        up, row, down, out = heights[y - 1], heights[y], heights[y + 1], above[y]
+        for x in range(1, stride - 1):
+            n, w, e, s = up[x], row[x - 1], row[x + 1], down[x]
+            wall = np.float32(-1)
+            # In ascending order of places, so that the first of equals stays.
+            best = up[x - 1] if max(n, w) >= 0 else wall
+            way = np.int32(-stride - 1)
+            way = np.int32(-stride) if n > best else way
+            best = max(n, best)
+            corner = up[x + 1] if max(n, e) >= 0 else wall
+            way = np.int32(1 - stride) if corner > best else way
+            best = max(corner, best)
+            way = np.int32(-1) if w > best else way
+            best = max(w, best)
+            way = np.int32(0) if row[x] > best else way
+            best = max(row[x], best)
+            way = np.int32(1) if e > best else way
+            best = max(e, best)
+            corner = down[x - 1] if max(s, w) >= 0 else wall
+            way = np.int32(stride - 1) if corner > best else way
+            best = max(corner, best)
+            way = np.int32(stride) if s > best else way
+            best = max(s, best)
+            corner = down[x + 1] if max(s, e) >= 0 else wall
+            way = np.int32(stride + 1) if corner > best else way
+            out[x] = np.int32(y * stride + x) + way
+
+
+@njit(cache=True, nogil=True)
+def follow(above, labels):
+    """Give every voxel the label of the seed that its way up leads to, in place.
+
+    That is the watershed: of distinct heights, where every maximum has a seed, it gives what
+    flooding gives. Voxels whose way ends without a seed stay 0.
+
+    Parameters
+    ----------
+    above : (n,) integers
+        Of `ways_up`.
+    labels : (n,) int32
+        1, 2, ... are seeds, 0 is to be filled, less is left alone.
+    """
+    for p in range(labels.size):
+        if labels[p] == 0:
+            q = p
+            while labels[q] == 0 and above[q] != q:
+                q = above[q]
+            label = labels[q] if labels[q] != 0 else LOST
+            q = p
+            while labels[q] == 0:
+                labels[q] = label
+                q = above[q]
+    for p in range(labels.size):
+        if labels[p] == LOST:
+            labels[p] = 0
+
+
+@njit(cache=True, nogil=True)
+def flood(pairs, labels, steps):
     """Grow labels over zeros in place along the strongest pairs; equal ones in order of arrival.
 
     What comes out is a forest of greatest weight with one tree a label.
@@ -232,35 +299,33 @@ def flood_pairs(pairs, labels, steps):
         The affinity of voxel p and p + steps[i] is pairs[i, p]; padded and flat.
     labels : (n,) int32
         1, 2, ... are labels, 0 is to be filled, less is left alone.
-    steps : (k,) int64
+    steps : tuple of int
         To half of the neighbours, all negative.
     """
     waiting = 0
     for p in range(labels.size):
         waiting += labels[p] == 0
-    # A voxel waits once for each neighbour that reached it before it was taken.
-    room = 2 * steps.size * waiting
+    # A voxel waits once more each time that it is reached along a stronger pair.
+    room = 2 * len(steps) * waiting
     voxel = np.empty(room, np.int64)
     source = np.empty(room, np.int32)
     following = np.empty(room, np.int64)
+    reached = np.full(labels.size, 256, np.int16)
     head = np.full(256, -1, np.int64)
-    tail = np.empty(256, np.int64)
+    tail = np.full(256, -1, np.int64)
     count = 0
     for p in range(labels.size):
         if labels[p] == 0:
-            for i in range(steps.size):
-                for sign in range(2):
-                    q = p - steps[i] if sign else p + steps[i]
-                    if labels[q] > 0:
-                        at = 255 - np.int64(pairs[i, q if sign else p])
-                        voxel[count], source[count] = p, labels[q]
-                        following[count] = -1
-                        if head[at] < 0:
-                            head[at] = count
-                        else:
-                            following[tail[at]] = count
-                        tail[at] = count
-                        count += 1
+            best, label = np.int16(256), np.int32(0)
+            for i in range(len(steps)):
+                q = p + steps[i]
+                if labels[q] > 0 and 255 - np.int16(pairs[i, p]) < best:
+                    best, label = np.int16(255 - np.int16(pairs[i, p])), labels[q]
+                q = p - steps[i]
+                if labels[q] > 0 and 255 - np.int16(pairs[i, q]) < best:
+                    best, label = np.int16(255 - np.int16(pairs[i, q])), labels[q]
+            if label > 0:
+                count = _wait(p, label, best, reached, voxel, source, following, head, tail, count)
     for level in range(256):
         while head[level] >= 0:
             entry = head[level]
@@ -270,16 +335,31 @@ def flood_pairs(pairs, labels, steps):
                 continue
             label = source[entry]
             labels[p] = label
-            for i in range(steps.size):
-                for sign in range(2):
-                    q = p - steps[i] if sign else p + steps[i]
-                    if labels[q] == 0:
-                        at = max(level, 255 - np.int64(pairs[i, q if sign else p]))
-                        voxel[count], source[count] = q, label
-                        following[count] = -1
-                        if head[at] < 0:
-                            head[at] = count
-                        else:
-                            following[tail[at]] = count
-                        tail[at] = count
-                        count += 1
+            for i in range(len(steps)):
+                q = p + steps[i]
+                if labels[q] == 0:
+                    at = max(level, 255 - np.int64(pairs[i, p]))
+                    if at < reached[q]:
+                        count = _wait(
+                            q, label, at, reached, voxel, source, following, head, tail, count
+                        )
+                q = p - steps[i]
+                if labels[q] == 0:
+                    at = max(level, 255 - np.int64(pairs[i, q]))
+                    if at < reached[q]:
+                        count = _wait(
+                            q, label, at, reached, voxel, source, following, head, tail, count
+                        )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _wait(p, label, level, reached, voxel, source, following, head, tail, count):
+    """Put a voxel at the end of a level's list; one more entry."""
+    reached[p] = level
+    voxel[count], source[count], following[count] = p, label, -1
+    if head[level] < 0:
+        head[level] = count
+    else:
+        following[tail[level]] = count
+    tail[level] = count
+    return count + 1

@@ -2,11 +2,10 @@
 
 The recipe is that of the field (Beier et al., "Multicut brings automated neurite segmentation
 closer to human performance", 2017): threshold the boundary map, take distances, smooth them,
-seed at their maxima, flood. Levels are whole numbers, so that the floods need no heap: O(n),
-tens of nanoseconds a voxel.
+seed at their maxima, flood. No pass needs a heap: O(n), tens of nanoseconds a voxel.
 
-Within neurons (boundary not above the threshold) the flood runs from far to near the boundary.
-Boundary voxels then follow the strongest affinity. So a fragment ends exactly where pairs are
+Within neurons (boundary not above the threshold) the basins are those of the distance. Boundary
+voxels, and what walls keep from any seed, then follow the strongest affinity. So a fragment ends exactly where pairs are
 cut, and not half a voxel beside.
 """
 
@@ -24,16 +23,16 @@ from brodmann.postprocess.flood import (
     boundary_slice,
     distances_2d,
     flood,
-    flood_pairs,
+    follow,
     gaussian_weights,
     maxima_2d,
     maxima_3d,
     smooth_2d,
+    ways_up,
+    ways_up_2d,
 )
 
 MAX_IDS = np.iinfo(np.uint32).max
-STEPS_A_VOXEL = 8
-"""Levels of the flood inside neurons for each voxel of distance; 256 levels in all."""
 PADDING, WALL = -1, -2
 """Labels of what is never filled, and of boundary voxels until the inside is full."""
 
@@ -175,25 +174,26 @@ def _slice(down, across, cut, weights, min_size, out):
     distance = np.empty((height, width), np.float32)
     distances_2d(sums, cut, distance)
     smooth_2d(distance, weights)
+    labels = np.full((height + 2, width + 2), PADDING, np.int32)
+    heights = np.full((height + 2, width + 2), np.float32(-1))
+    pairs = np.zeros((2, height + 2, width + 2), np.uint8)
+    for y in range(height):
+        pairs[0, y + 1, 1 : width + 1] = down[y]
+        pairs[1, y + 1, 1 : width + 1] = across[y]
+        for x in range(width):
+            inside = sums[y, x] > cut
+            labels[y + 1, x + 1] = 0 if inside else WALL
+            heights[y + 1, x + 1] = distance[y, x] if inside else np.float32(-1)
+    count = maxima_2d(distance, labels, heights)
+    above = np.empty((height + 2, width + 2), np.int32)
+    ways_up_2d(heights, above)
+    flat = labels.reshape(-1)
+    follow(above.reshape(-1), flat)
     stride = width + 2
-    labels = np.full((height + 2) * stride, PADDING, np.int32)
-    heights = np.empty((height + 2) * stride, np.uint8)
-    pairs = np.empty((2, (height + 2) * stride), np.uint8)
+    count = finish(pairs.reshape(2, -1), flat, (-stride, -1), count, min_size)
     for y in range(height):
-        at = (y + 1) * stride + 1
-        pairs[0, at : at + width] = down[y]
-        pairs[1, at : at + width] = across[y]
         for x in range(width):
-            labels[at + x] = 0 if sums[y, x] > cut else WALL
-            level = min(distance[y, x] * np.float32(STEPS_A_VOXEL), np.float32(255))
-            heights[at + x] = 255 - np.uint8(level)
-    count = maxima_2d(distance, labels)
-    flood(heights, labels, np.array([-stride, -1, 1, stride]))
-    count = finish(pairs, labels, np.array([-stride, -1]), count, min_size)
-    for y in range(height):
-        at = (y + 1) * stride + 1
-        for x in range(width):
-            out[y, x] = labels[at + x]
+            out[y, x] = labels[y + 1, x + 1]
     return count
 
 
@@ -206,7 +206,7 @@ def finish(pairs, labels, steps, count, min_size):
     for p in range(labels.size):
         if labels[p] == WALL:
             labels[p] = 0
-    flood_pairs(pairs, labels, steps)
+    flood(pairs, labels, steps)
     if min_size < 2:
         return count
     sizes = np.zeros(count + 1, np.int64)
@@ -224,7 +224,7 @@ def finish(pairs, labels, steps, count, min_size):
         for p in range(labels.size):
             if labels[p] > 0:
                 labels[p] = number[labels[p]]
-        flood_pairs(pairs, labels, steps)
+        flood(pairs, labels, steps)
     return kept
 
 
@@ -260,14 +260,17 @@ def _volume(affinities: Affinities, options: FragmentOptions) -> np.ndarray:
     if options.sigma:
         sigma = options.sigma / proportion
         distance = gaussian_filter(distance, sigma, mode="nearest", truncate=3)
-    level = 255 - np.minimum(distance * STEPS_A_VOXEL, 255).astype(np.uint8)
-    heights = np.pad(level, 1).reshape(-1)
     labels = np.pad(np.where(boundary, WALL, 0).astype(np.int32), 1, constant_values=PADDING)
-    pairs = np.stack([np.pad(channel, 1).reshape(-1) for channel in values])
-    count = maxima_3d(distance, labels)
+    heights = np.pad(np.where(boundary, np.float32(-1), distance), 1, constant_values=-1)
+    count = maxima_3d(distance, labels, heights)
     _, rows, columns = labels.shape
-    steps = np.array([-rows * columns, -columns, -1])
+    steps = (-rows * columns, -columns, -1)
+    ways = (*steps, 1, columns, rows * columns)
+    corners = tuple((a, b) for i, a in enumerate(ways) for b in ways[i + 1 :] if a + b)
+    above = np.empty(labels.size, np.int64)
+    ways_up(heights.reshape(-1), ways, corners, above)
     flat = labels.reshape(-1)
-    flood(heights, flat, np.concatenate([steps, -steps[::-1]]))
+    follow(above, flat)
+    pairs = np.stack([np.pad(channel, 1).reshape(-1) for channel in values])
     finish(pairs, flat, steps, count, options.min_size)
     return np.ascontiguousarray(labels[1:-1, 1:-1, 1:-1]).astype(np.uint32)

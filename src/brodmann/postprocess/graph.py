@@ -311,6 +311,25 @@ def _bounds(box, step, shape):
 
 
 @njit(cache=True, nogil=True)
+def _runs(here, there, value, us, vs, begins, ends, sums):
+    """Runs of one pair of fragments along two rows, their places and sums; how many."""
+    count, x, n = 0, 0, here.size
+    while x < n:
+        a, b = here[x], there[x]
+        if a == b or a == 0 or b == 0:
+            x += 1
+            continue
+        begun, total = x, 0
+        while x < n and here[x] == a and there[x] == b:
+            total += np.int64(value[x])
+            x += 1
+        us[count], vs[count] = min(a, b), max(a, b)
+        begins[count], ends[count], sums[count] = begun, x, total
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
 def _count(fragments, values, steps, box):
     """Edges of a box in order of discovery: u, v, sizes, sums and the table that finds them."""
     table = np.full(1 << 12, -1, np.int64)
@@ -319,42 +338,53 @@ def _count(fragments, values, steps, box):
     sizes = np.empty(1 << 11, np.int64)
     sums = np.empty(1 << 11, np.int64)
     count = 0
+    width = box[5] - box[4]
+    run_u, run_v = np.empty(width, np.uint64), np.empty(width, np.uint64)
+    begins, ends = np.empty(width, np.int64), np.empty(width, np.int64)
+    totals = np.empty(width, np.int64)
     for c in range(steps.shape[0]):
         dz, dy, dx = steps[c]
         z0, z1, y0, y1, x0, x1 = _bounds(box, steps[c], fragments.shape)
         for z in range(z0, z1):
             for y in range(y0, y1):
-                here, there, value = fragments[z, y], fragments[z + dz, y + dy], values[c, z, y]
-                x = x0
-                while x < x1:
-                    a, b = here[x], there[x + dx]
-                    # A run of one pair of fragments is added up at once.
-                    if a == b or a == 0 or b == 0:
-                        x += 1
-                        continue
-                    begun, total = x, np.int64(value[x])
-                    x += 1
-                    while x < x1 and here[x] == a and there[x + dx] == b:
-                        total += value[x]
-                        x += 1
-                    u, v = np.uint64(min(a, b)), np.uint64(max(a, b))
-                    at = _slot(table, u, v, us, vs)
-                    e = table[at]
-                    if e < 0:
-                        e = count
-                        if e == us.size:
-                            us = np.concatenate((us, np.empty_like(us)))
-                            vs = np.concatenate((vs, np.empty_like(vs)))
-                            sizes = np.concatenate((sizes, np.empty_like(sizes)))
-                            sums = np.concatenate((sums, np.empty_like(sums)))
-                        us[e], vs[e], sizes[e], sums[e] = u, v, 0, 0
-                        table[at] = e
-                        count += 1
-                        if 2 * count > table.size:
-                            table = _grown(table, us, vs, count)
-                    sizes[e] += x - begun
-                    sums[e] += total
+                # A function of its own, so that the lists may grow here and loops there are tight.
+                runs = _runs(
+                    fragments[z, y, x0:x1],
+                    fragments[z + dz, y + dy, x0 + dx : x1 + dx],
+                    values[c, z, y, x0:x1],
+                    run_u,
+                    run_v,
+                    begins,
+                    ends,
+                    totals,
+                )
+                if count + runs > us.size:
+                    us = np.concatenate((us, np.empty(us.size + runs, us.dtype)))
+                    vs = np.concatenate((vs, np.empty(us.size - vs.size, vs.dtype)))
+                    sizes = np.concatenate((sizes, np.empty(us.size - sizes.size, sizes.dtype)))
+                    sums = np.concatenate((sums, np.empty(us.size - sums.size, sums.dtype)))
+                while 2 * (count + runs) > table.size:
+                    table = _grown(table, us, vs, count)
+                count = _add_runs(
+                    runs, run_u, run_v, begins, ends, totals, table, us, vs, sizes, sums, count
+                )
     return us[:count], vs[:count], sizes[:count], sums[:count], table
+
+
+@njit(cache=True, nogil=True)
+def _add_runs(runs, run_u, run_v, begins, ends, totals, table, us, vs, sizes, sums, count):
+    """Add runs to the edges; there is room for as many new ones. How many edges there are."""
+    for i in range(runs):
+        at = _slot(table, run_u[i], run_v[i], us, vs)
+        e = table[at]
+        if e < 0:
+            e = count
+            us[e], vs[e], sizes[e], sums[e] = run_u[i], run_v[i], 0, 0
+            table[at] = e
+            count += 1
+        sizes[e] += ends[i] - begins[i]
+        sums[e] += totals[i]
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -362,25 +392,26 @@ def _collect(fragments, values, steps, box, us, vs, table, rank, starts):
     """The affinities of every pair, listed edge after edge: those of e from starts[rank[e]]."""
     listed = np.empty(starts[-1], np.uint8)
     fill = starts[:-1].copy()
+    width = box[5] - box[4]
+    run_u, run_v = np.empty(width, np.uint64), np.empty(width, np.uint64)
+    begins, ends = np.empty(width, np.int64), np.empty(width, np.int64)
+    totals = np.empty(width, np.int64)
     for c in range(steps.shape[0]):
         dz, dy, dx = steps[c]
         z0, z1, y0, y1, x0, x1 = _bounds(box, steps[c], fragments.shape)
         for z in range(z0, z1):
             for y in range(y0, y1):
-                here, there, value = fragments[z, y], fragments[z + dz, y + dy], values[c, z, y]
-                x = x0
-                while x < x1:
-                    a, b = here[x], there[x + dx]
-                    if a == b or a == 0 or b == 0:
-                        x += 1
-                        continue
-                    u, v = np.uint64(min(a, b)), np.uint64(max(a, b))
-                    e = rank[table[_slot(table, u, v, us, vs)]]
+                value = values[c, z, y, x0:x1]
+                there = fragments[z + dz, y + dy, x0 + dx : x1 + dx]
+                runs = _runs(
+                    fragments[z, y, x0:x1], there, value, run_u, run_v, begins, ends, totals
+                )
+                for i in range(runs):
+                    e = rank[table[_slot(table, run_u[i], run_v[i], us, vs)]]
                     at = fill[e]
-                    while x < x1 and here[x] == a and there[x + dx] == b:
+                    for x in range(begins[i], ends[i]):
                         listed[at] = value[x]
                         at += 1
-                        x += 1
                     fill[e] = at
     return listed
 
