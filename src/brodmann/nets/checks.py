@@ -34,8 +34,13 @@ def check_volume_net(
         raise RecipeError("kernels are odd", "net.kernels", [list(k) for k in kernels])
 
 
-def check_divisible(image: Tensor, strides: Sequence[Sequence[int]], channels: int) -> None:
-    """Refuse an image whose stages would not fit together."""
+def check_divisible(
+    image: Tensor, strides: Sequence[Sequence[int]], channels: int, alone: bool = False
+) -> None:
+    """Refuse an image whose stages would not fit together.
+
+    One voxel by itself has no variance: unless `alone`, the coarsest stage must have more.
+    """
     if image.dim() != 5 or image.shape[1] != channels:
         raise ModelError(
             f"the net takes (n, {channels}, z, y, x)", "image", f"shape {tuple(image.shape)}"
@@ -47,4 +52,11 @@ def check_divisible(image: Tensor, strides: Sequence[Sequence[int]], channels: i
             "image",
             tuple(image.shape[2:]),
             f"use multiples of {divisor}",
+        )
+    if not alone and list(image.shape[2:]) == divisor:
+        raise ModelError(
+            "the patch is a single voxel at the coarsest stage, which cannot be normalised",
+            "image",
+            tuple(image.shape[2:]),
+            "take a larger patch or fewer stages",
         )

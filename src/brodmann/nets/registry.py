@@ -12,5 +12,8 @@ NETS: Registry[Callable[..., Any]] = Registry(
     {
         "plain-unet": "brodmann.nets.unet:plain_unet",
         "prior-unet": "brodmann.nets.prior:PriorUNet",
+        "segmamba": "brodmann.nets.segmamba:segmamba",
+        "superhuman": "brodmann.nets.superhuman:superhuman",
+        "swinunetr": "brodmann.nets.swinunetr:swinunetr",
     },
 )

@@ -172,7 +172,7 @@ class SuperhumanNet(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.strides = in_channels, strides
-        self.deep_supervision = deep_supervision
+        self.deep_supervision, self.alone = deep_supervision, norm != "instance"
         flat = in_plane(strides)
         wide = (1 if flat[0] else 5, 5, 5)
         module = [
@@ -203,7 +203,7 @@ class SuperhumanNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """(n, in_channels, z, y, x) -> logits (n, num_classes, z, y, x), or a list of them."""
-        check_divisible(image, self.strides, self.in_channels)
+        check_divisible(image, self.strides, self.in_channels, self.alone)
         values = self.encoder[0](self.embed(image))
         skips = []
         for pool, stage in zip(self.pools, self.encoder[1:]):
