@@ -1,0 +1,1 @@
+"""Neurons: recipes, training and segmentation of volumes of any size."""
