@@ -205,7 +205,7 @@ class Mixer(nn.Module):
         self.sizes = (inner, ways[0].inputs)
         self.in_proj = nn.Linear(channels, sum(self.sizes), bias=False)
         self.directions = nn.ModuleList(ways)
-        self.norm = nn.RMSNorm(inner, eps=1e-5) if recurrence == "mamba2" else nn.Identity()
+        self.norm = nn.RMSNorm(inner, eps=1e-5) if recurrence == "mamba2" else None
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
     def forward(self, values: Tensor, orders: Sequence[Order] = (FORWARD,)) -> Tensor:
@@ -215,7 +215,11 @@ class Mixer(nn.Module):
         for way, order in zip(self.directions, orders, strict=True):
             answer = order.back(way(order.there(entering)))
             y = answer if y is None else y + answer
-        return self.out_proj(self.norm(y * F.silu(gate)))
+        gated = y * F.silu(gate)
+        if isinstance(self.norm, nn.RMSNorm):
+            # In mixed precision the norm is taken in full.
+            gated = self.norm(gated.to(self.norm.weight.dtype))
+        return self.out_proj(gated)
 
 
 class ScanMixer(nn.Module):

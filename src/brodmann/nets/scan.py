@@ -58,8 +58,8 @@ def scan(x: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, chunk: int = CHUNK)
     >>> scan(x, torch.full((1, 4, 1), 0.5).log(), C, C).flatten().tolist()
     [1.0, 1.5, 1.75, 1.875]
     """
-    _, length, heads, width = x.shape
     groups, state = _checked(x, log_decay, B, C, chunk)
+    _, length, heads, width = x.shape
     if not length:
         return torch.zeros_like(x)
     chunk = min(chunk, length)
