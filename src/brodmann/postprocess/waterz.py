@@ -109,7 +109,7 @@ def waterz_segments(
         segments = np.zeros(fragments.shape, np.uint32)
         count = 0
         for part, run in zip(parts, runs):
-            with _silenced():
+            with silenced():
                 segmented = next(run)
             segments[part] = numbered(segmented) + np.uint32(count)
             count = int(segments[part].max())
@@ -117,7 +117,7 @@ def waterz_segments(
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Standard output to nowhere, that of C++ too: waterz reports its progress there."""
     with _stdout, contextlib.redirect_stdout(io.StringIO()):
         if sys.__stdout__:
