@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,32 @@ from brodmann.datasets.unpack import is_archive, safe_name, unpack
 RECORD = "fetched.json"
 WORK = ".fetch"
 """Where parts lie until they are whole."""
+SHOWN = 4
+"""Checksums of so many files are said in words."""
 Report = Callable[[str, int, int, str], None]
 VOUCHED = {
     "given": "checked against the checksums given",
+    "kept": "checked against the checksums kept in this package",
     "published": f"checked against the site's {SUMS}",
-    "recorded": f"the site gives no checksums: those of this download are in {RECORD} and hold "
-    "from now on",
+    "recorded": f"the site gives no checksums (SHA-256): those of this download are in {RECORD} "
+    "and hold from now on",
     "verified": f"nothing fetched; every file is as {RECORD} says",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a public set lies, and what a reader should know before fetching it."""
+    """Where a public set lies, and what a reader should know before fetching it.
+
+    `files` names them where the site has no list of its own.
+    """
 
     title: str
     url: str
     licence: str
     citation: str
     size: str
+    files: tuple[RemoteFile, ...] = ()
 
 
 SOURCES = {
@@ -47,6 +54,46 @@ SOURCES = {
         "Yuan et al. 2026, NeuroImage 331, 121881",
         "16 GB of pixels at 8 bits, 33 GB at 16, before compression",
     ),
+    "ac34": Source(
+        "AC3 and AC4, mouse cortex in serial sections, 6 x 6 x 29 nm, dense neuron ids",
+        "https://lichtman.rc.fas.harvard.edu/vast/",
+        "public download, see the page",
+        "Kasthuri et al. 2015, Cell 162, 648",
+        "not stated; 356 slices of 1024 x 1024 and their labels",
+        (
+            RemoteFile(
+                "https://lichtman.rc.fas.harvard.edu/vast/AC3AC4Package.zip", "AC3AC4Package.zip"
+            ),
+        ),
+    ),
+    "snemi3d": Source(
+        "SNEMI3D, mouse cortex in serial sections, 6 x 6 x 30 nm, 100 labelled slices",
+        "https://zenodo.org/records/7142003/",
+        "CC BY 4.0",
+        "Kasthuri et al. 2015, Cell 162, 648; doi:10.5281/zenodo.7142003",
+        "195 MB",
+        (RemoteFile("https://zenodo.org/records/7142003/files/snemi.zip", "snemi.zip"),),
+    ),
+    "cremi": Source(
+        "CREMI A, B and C, adult fly brain in serial sections, 4 x 4 x 40 nm, dense neuron ids",
+        "https://cremi.org/data/",
+        "see the page (for research)",
+        "Funke, Saalfeld, Bock, Turaga and Perlman 2016, CREMI, cremi.org",
+        "0.5 GB",
+        tuple(
+            RemoteFile(
+                f"https://cremi.org/static/data/sample_{letter}_20160501.hdf",
+                f"sample_{letter}_20160501.hdf",
+                digits,
+            )
+            # As other programs that fetch these files keep them.
+            for letter, digits in (
+                ("A", "4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d"),
+                ("B", "887e85521e00deead18c94a21ad71f278d88a5214c7edeed943130a1f4bb48b8"),
+                ("C", "2874496f224d222ebc29d0e4753e8c458093e1d37bc53acd1b69b19ed1ae7052"),
+            )
+        ),
+    ),
 }
 """Name, which is also the `data.kind` that opens the set -> where it lies."""
 
@@ -55,9 +102,13 @@ def sources() -> list[dict[str, str]]:
     """Every set that can be fetched: name, title, url, licence, citation, size.
 
     >>> [source["name"] for source in sources()]
-    ['dmbm']
+    ['ac34', 'cremi', 'dmbm', 'snemi3d']
     """
-    return [{"name": name, **asdict(source)} for name, source in sorted(SOURCES.items())]
+    shown = ("title", "url", "licence", "citation", "size")
+    return [
+        {"name": name, **{key: getattr(source, key) for key in shown}}
+        for name, source in sorted(SOURCES.items())
+    ]
 
 
 def fetch(
@@ -69,8 +120,9 @@ def fetch(
 ) -> dict[str, Any]:
     """Fetch a public set into a folder; stopped work goes on where it was.
 
-    What to fetch is told by a ``SHA256SUMS`` beside the data, else by the links of the page
-    (and of folders below it) to archives, images and tables on the same site. Archives are
+    What to fetch is the set's list of files if this package keeps one, else told by a
+    ``SHA256SUMS`` beside the data, else by the links of the page (and of folders below it) to
+    archives, images and tables on the same site. Archives are
     unpacked and removed. `fetched.json` keeps where each file came from and its SHA-256.
     Where that says the set is complete, nothing is fetched and every file is checked.
 
@@ -92,8 +144,8 @@ def fetch(
     -------
     dict
         name, path, url, files (their number), bytes, fetched (files and archives fetched
-        now), checksums ("given", "published", "recorded" or "verified") and vouched (the
-        same in words), licence, citation.
+        now), checksums ("given", "kept", "published", "recorded" or "verified") and vouched
+        (the same in words), licence, citation.
 
     Raises
     ------
@@ -119,7 +171,7 @@ def fetch(
     whole = record["complete"] and _check(out, record, report)
     fetched, kind = 0, "verified"
     if given is not None or not whole:
-        kind, files = plan(base, given)
+        kind, files = _plan(name, base, given)
         record |= {"complete": False, "checksums": kind}
         meter = _Meter(report, len(files))
         for file in files:
@@ -136,10 +188,40 @@ def fetch(
         "bytes": sum(file["size"] for file in kept),
         "fetched": fetched,
         "checksums": kind,
-        "vouched": VOUCHED[kind],
+        "vouched": VOUCHED[kind] + (_digests(record) if kind == "recorded" else ""),
         "licence": SOURCES[name].licence,
         "citation": SOURCES[name].citation,
     }
+
+
+def _digests(record: dict[str, Any]) -> str:
+    """The checksums of a few files, to be compared with what others have."""
+    sources = record["sources"]
+    if len(sources) > SHOWN:
+        return ""
+    return "".join(f"; {path} {source['sha256']}" for path, source in sources.items())
+
+
+def _plan(name: str, base: str, given: str | dict[str, str] | None) -> tuple[str, list[RemoteFile]]:
+    """Who vouches for which files: those this package lists, or what the address leads to."""
+    listed = SOURCES[name].files
+    if not listed or base != SOURCES[name].url:
+        return plan(base, given)
+    if isinstance(given, str):
+        if len(listed) > 1:
+            raise RecipeError(
+                "one checksum is for one file",
+                "--sha256",
+                f"{len(listed)} files: {', '.join(file.path for file in listed)}",
+                "give a file of checksums",
+            )
+        given = {listed[0].path: given}
+    if given is not None:
+        lost = [file.path for file in listed if file.path not in given]
+        if lost:
+            raise DataError("no checksum for this file", lost[0], fix="name it in the checksums")
+        return "given", [replace(file, sha256=given[file.path]) for file in listed]
+    return "kept" if all(file.sha256 for file in listed) else "recorded", list(listed)
 
 
 def _get(file: RemoteFile, out: Path, record: dict, meter: _Meter, report: Report | None) -> bool:

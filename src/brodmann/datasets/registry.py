@@ -13,6 +13,14 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "phantom-sections": "brodmann.datasets.phantoms.sections:phantom_sections",
         "brain100um": "brodmann.datasets.brain100um:brain100um",
         "dmbm": "brodmann.datasets.dmbm:dmbm",
+        "fib25": "brodmann.datasets.em.fib25:fib25",
+        "isbi2012": "brodmann.datasets.em.isbi2012:isbi2012",
+        "vnc": "brodmann.datasets.em.vnc:vnc",
+        "ac34": "brodmann.datasets.em.ac34:ac34",
+        "snemi3d": "brodmann.datasets.em.snemi3d:snemi3d",
+        "cremi": "brodmann.datasets.em.cremi:cremi",
+        "em-files": "brodmann.datasets.em.files:em_files",
+        "phantom-em": "brodmann.datasets.phantoms.em.dataset:phantom_em",
     },
 )
 """Each value makes a Dataset from the options that a recipe gives it."""

@@ -58,7 +58,9 @@ def grain_tile(seed: int, subject: int) -> np.ndarray:
     out = np.zeros((GRAIN,) * 3)
     for length, weight in ((0.007, 1.0), (0.016, 1.0), (0.05, 0.5)):
         noise = np.fft.rfftn(rng.standard_normal((GRAIN,) * 3, np.float32))
-        part = np.fft.irfftn(noise * np.exp(-2 * (np.pi * length) ** 2 * square), (GRAIN,) * 3)
+        part = np.fft.irfftn(
+            noise * np.exp(-2 * (np.pi * length) ** 2 * square), (GRAIN,) * 3, (0, 1, 2)
+        )
         out += weight * part / part.std()
     # Dark specks on a smoother ground, as ribosomes and filaments are.
     out = np.where(out < 0, 1.25 * out, 0.75 * out)

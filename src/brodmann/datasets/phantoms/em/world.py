@@ -64,7 +64,7 @@ def warp_tile(seed: int, subject: int) -> np.ndarray:
         keep = np.exp(-2 * (np.pi * length) ** 2 * square)
         for axis in range(3):
             noise = np.fft.rfftn(rng.standard_normal((TILE,) * 3)) * keep
-            smooth = np.fft.irfftn(noise, (TILE,) * 3)
+            smooth = np.fft.irfftn(noise, (TILE,) * 3, (0, 1, 2))
             field[..., axis] += weight * smooth / smooth.std()
     slopes = np.stack([np.roll(field, -1, axis) - field for axis in range(3)], -1) / WARP_STEP_UM
     steepest = np.linalg.norm(slopes.reshape(-1, 3, 3), ord="fro", axis=(1, 2)).max()
