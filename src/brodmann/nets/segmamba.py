@@ -119,7 +119,8 @@ def segmamba(
 
 
 def _conv(into: int, out: int, kernel: Sequence[int]) -> Conv3d:
-    return Conv3d(into, out, tuple(kernel), padding=tuple(k // 2 for k in kernel))
+    # No bias: instance norm, which always follows, would take it out.
+    return Conv3d(into, out, tuple(kernel), padding=tuple(k // 2 for k in kernel), bias=False)
 
 
 def _layer(into: int, out: int, kernel: Sequence[int]) -> nn.Sequential:
