@@ -128,12 +128,14 @@ class TestGet:
     @pytest.mark.parametrize("args", [(), ("--list",)])
     def test_lists(self, run, args):
         code, out, _ = run("get", *args, "--json")
-        (dmbm,) = json.loads(out)["sources"]
-        assert (code, dmbm["name"]) == (0, "dmbm")
+        listed = json.loads(out)["sources"]
+        assert code == 0
+        assert [source["name"] for source in listed] == ["ac34", "cremi", "dmbm", "snemi3d"]
         code, out, _ = run("get", *args)
         assert code == 0
-        for key in ("licence", "size", "url"):
-            assert dmbm[key] in out
+        for source in listed:
+            for key in ("licence", "size", "url"):
+                assert source[key] in out
 
     def test_fetches_then_verifies(self, run, site, tmp_path):
         code, out, _ = run("get", "dmbm", tmp_path / "there", "--url", site, "--json")

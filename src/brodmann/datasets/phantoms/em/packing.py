@@ -447,5 +447,6 @@ def ridges(sites, state, share):  # pragma: no cover (compiled)
             x = sites.at[s, 2] + far * side[2]
             room = clearance(sites, z, y, x, sites.owner[s]) - 0.5 * GAP_UM
             small = min(0.62 * r, room)
-            if small > max(0.025, 0.2 * r):
+            # It overlaps its neurite, so that the two are one piece.
+            if small > max(0.025, 0.2 * r) and abs(far) < r + 0.8 * small:
                 add(sites, z, y, x, small, sites.owner[s], -2, sites.kind[s], s)
