@@ -1,0 +1,380 @@
+"""Who does the blocks: this process, its threads, or dask workers here or on other machines."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from brodmann.core import BrodmannError, OutputError, RecipeError
+from brodmann.inference.blocks import Block, BlockGrid, Marks
+
+Work = Callable[[Block], dict[str, Any]]
+"""Does one block and has its output on disk when it returns; what it returns goes into the mark.
+For dask a plain function, or `functools.partial` of one, with paths and small data."""
+Report = Callable[[str, int, int, str], None]
+EngineName = Literal["auto", "serial", "threads", "dask"]
+IN_FLIGHT = 3
+"""Blocks handed out at a time, per worker: so that millions of blocks do not pile up."""
+POLL_S = 0.5
+ALLOWED_DEATHS = 3
+"""A block at which so many workers died, one after another, is given up."""
+
+
+def quiet(what: str, done: int, total: int, note: str) -> None:
+    """A report that says nothing."""
+
+
+class BlockError(RuntimeError):
+    """Work on a block failed, and not by the fault of its data or of the disk."""
+
+
+class Engine(AbstractContextManager):
+    """Runs blocks; a cluster starts when it is first needed and ends with the `with`.
+
+    Parameters
+    ----------
+    name : "auto", "serial", "threads" or "dask"
+        "auto" is dask where a scheduler is named or there are several workers, else serial.
+    workers : int
+        Threads, or worker processes of one thread each.
+    scheduler : str, optional
+        Address of a running dask scheduler, "tcp://host:8786". Its workers must see the same
+        files under the same paths, and have this package.
+
+    Example
+    -------
+    >>> with Engine("threads", 2) as engine:
+    ...     engine.name, engine.workers
+    ('threads', 2)
+    """
+
+    def __init__(
+        self, name: EngineName = "auto", workers: int = 1, scheduler: str | None = None
+    ) -> None:
+        if name not in ("auto", "serial", "threads", "dask"):
+            raise RecipeError(
+                "unknown engine", "engine", repr(name), "auto, serial, threads or dask"
+            )
+        if workers < 1:
+            raise RecipeError("at least one worker", "workers", workers)
+        if scheduler is not None and name not in ("auto", "dask"):
+            raise RecipeError("a scheduler is dask's", "engine", repr(name))
+        if name == "auto":
+            name = "dask" if scheduler or workers > 1 else "serial"
+        self.name, self.workers, self.scheduler = name, workers, scheduler
+        self._client: Any = None
+        self._cluster: Any = None
+
+    def __exit__(self, *error: Any) -> None:
+        for part in (self._client, self._cluster):
+            if part is not None:
+                try:
+                    part.close(timeout=5)
+                except Exception:
+                    # It is going down; what there is to say has been said.
+                    continue
+        self._client = self._cluster = None
+
+    def client(self) -> Any:
+        """The dask client.
+
+        Raises
+        ------
+        RecipeError
+            If the scheduler does not answer.
+        """
+        if self._client is not None:
+            return self._client
+        import logging
+
+        import dask
+        import distributed
+
+        # They tell at length of every worker that goes and of every connection that is lost.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        settings = {
+            "distributed.comm.timeouts.connect": "10s",
+            "distributed.scheduler.allowed-failures": ALLOWED_DEATHS - 1,
+            "distributed.admin.log-format": "%(message)s",
+            "distributed.logging": {"distributed": "critical"},
+        }
+        # For good: the client looks at them again when it reconnects.
+        dask.config.set(settings)
+        if self.scheduler:
+            try:
+                self._client = distributed.Client(self.scheduler, timeout=10, set_as_default=False)
+            except (OSError, ValueError) as error:
+                raise RecipeError(
+                    "this dask scheduler does not answer",
+                    self.scheduler,
+                    str(error).split("\n")[0][:120],
+                    "start it with `dask scheduler`, or leave --scheduler out",
+                ) from error
+            return self._client
+        self._cluster = distributed.LocalCluster(
+            n_workers=self.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+        self._client = distributed.Client(self._cluster, set_as_default=False)
+        self._client.register_plugin(_deaf_to_ctrl_c())
+        return self._client
+
+
+def _deaf_to_ctrl_c() -> Any:
+    """A plugin for workers of our own: a terminal sends Ctrl-C to them too, but we end them."""
+    import signal
+
+    from distributed import WorkerPlugin
+
+    class Deaf(WorkerPlugin):
+        def setup(self, worker: Any) -> None:
+            # Only a main thread may; where it is another, the worker says more when it ends.
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
+
+
+def run_blocks(
+    work: Work,
+    grid: BlockGrid,
+    marks: Marks,
+    engine: Engine | None = None,
+    *,
+    what: str = "blocks",
+    report: Report = quiet,
+    order: Sequence[int] | None = None,
+) -> dict[int, dict[str, Any]]:
+    """Do all blocks that are not done yet.
+
+    A block is marked by whoever did it, once its output is on disk. When one fails no more are
+    begun, those in flight are awaited, and the error names the block; those done stay done. So
+    do they after a kill, and the same call goes on from there.
+
+    Parameters
+    ----------
+    work : callable
+        See `Work`. It may be done twice, when a worker dies or its answer is lost, and must
+        then write the same.
+    grid : BlockGrid
+    marks : Marks
+    engine : Engine, optional
+        Serial by default.
+    what : str
+        Name of this work in reports and errors.
+    report : callable
+        Called as (what, blocks done, blocks, "12.3 MVox/s").
+    order : sequence of int, optional
+        Another order to begin the blocks in; the outcome must not depend on it.
+
+    Returns
+    -------
+    dict
+        Number -> what the block reported, of all blocks, ascending.
+
+    Raises
+    ------
+    BrodmannError
+        As a block raised it, with the block's name added; OutputError for a full disk;
+        RecipeError when workers keep dying or the scheduler is gone.
+    BlockError
+        If a block failed in another way.
+    """
+    total = len(grid)
+    facts = marks.read(total)
+    numbers = (n for n in (range(total) if order is None else order) if n not in facts)
+    left = total - len(facts)
+    if not left:
+        report(what, total, total, "kept")
+        return facts
+    report(what, len(facts), total, "")
+    engine = engine or Engine("serial")
+    began, voxels = time.monotonic(), 0
+
+    def finished(number: int, found: dict[str, Any]) -> None:
+        nonlocal voxels
+        facts[number] = found
+        voxels += grid[number].voxels
+        rate = voxels / 1e6 / max(1e-9, time.monotonic() - began)
+        report(what, len(facts), total, f"{rate:.1f} MVox/s")
+
+    if engine.name == "serial":
+        for number in numbers:
+            try:
+                finished(number, _do(work, grid, number, marks))
+            except Exception as error:
+                raise _named(error, grid[number], what) from error
+    elif engine.name == "threads":
+        with ThreadPoolExecutor(min(engine.workers, left)) as pool:
+            task = _Threads(pool, engine.workers)
+            _drive(task, work, grid, numbers, marks, what, finished)
+    else:
+        _drive(_Dask(engine), work, grid, numbers, marks, what, finished)
+    return dict(sorted(facts.items()))
+
+
+def _do(work: Work, grid: BlockGrid, number: int, marks: Marks) -> dict[str, Any]:
+    """One block, in whatever process; marks it."""
+    found = marks.get(number)
+    if found is None:
+        found = work(grid[number]) or {}
+        marks.write(number, found)
+    return found
+
+
+class _Threads:
+    def __init__(self, pool: ThreadPoolExecutor, workers: int) -> None:
+        self._pool, self.limit = pool, workers * IN_FLIGHT
+
+    def submit(self, *call: Any) -> Any:
+        return self._pool.submit(*call)
+
+    def check(self) -> str:
+        return ""
+
+
+class _Dask:
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._client = engine, engine.client()
+        self._workers = 0
+        self._name = f"block-{os.getpid()}-{time.monotonic_ns()}"
+        self._count = itertools.count()
+
+    @property
+    def limit(self) -> int:
+        # Workers of a scheduler come and go.
+        if self._engine.scheduler:
+            try:
+                self._workers = sum(self._client.nthreads().values())
+            except Exception:
+                self._workers = 0
+        else:
+            self._workers = self._engine.workers
+        return max(1, self._workers) * IN_FLIGHT
+
+    def submit(self, *call: Any) -> Any:
+        return self._client.submit(*call, key=f"{self._name}-{next(self._count)}", pure=False)
+
+    def check(self) -> str:
+        if self._client.status != "running":
+            raise RecipeError(
+                "the dask scheduler is gone",
+                self._engine.scheduler or "on this machine",
+                fix="start it again; the same command goes on from here",
+            )
+        return "" if self._workers else "no workers at the scheduler yet"
+
+
+def _drive(
+    pool: Any,
+    work: Work,
+    grid: BlockGrid,
+    numbers: Iterator[int],
+    marks: Marks,
+    what: str,
+    finished: Callable[[int, dict[str, Any]], None],
+) -> None:
+    """Keep some blocks in flight until all are done or one has failed."""
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+    flying: dict[int, Any] = {}
+    failed: tuple[int, BaseException] | None = None
+    limit, asked = pool.limit, time.monotonic()
+    try:
+        while True:
+            while failed is None and len(flying) < limit:
+                number = next(numbers, None)
+                if number is None:
+                    break
+                future = pool.submit(_do, work, grid, number, marks)
+                flying[number] = future
+                future.add_done_callback(lambda _, number=number: answers.put(number))
+            if not flying:
+                break
+            try:
+                number = answers.get(timeout=POLL_S)
+            except queue.Empty:
+                number = None
+            if time.monotonic() - asked > 10 * POLL_S:
+                limit, asked = pool.limit, time.monotonic()
+            pool.check()
+            if number is None:
+                continue
+            future = flying.pop(number)
+            found, error = _answer(future)
+            if error is None:
+                finished(number, found)
+            elif failed is None:
+                failed = (number, error)
+                # Those that have not begun need not.
+                for other in [n for n, f in flying.items() if n != number and _dropped(f)]:
+                    flying.pop(other)
+    except BaseException:
+        for future in flying.values():
+            future.cancel()
+        raise
+    if failed is not None:
+        raise _named(failed[1], grid[failed[0]], what) from failed[1]
+
+
+def _answer(future: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return future.result(), None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        # A future that was lost with its scheduler is cancelled, which is no Exception.
+        return None, error
+
+
+def _dropped(future: Any) -> bool:
+    """Cancel a future if that does not interrupt it; whether it was."""
+    # dask's cancel interrupts, so that there all those handed out are awaited.
+    return type(future).__module__.startswith("concurrent.") and future.cancel()
+
+
+def _named(error: BaseException, block: Block, what: str) -> BaseException:
+    """The error with the name of its block."""
+    where = f"{what}, {block}"
+    if isinstance(error, BrodmannError):
+        inner = f"{error.where}; {where}" if error.where is not None else where
+        return type(error)(error.what, inner, error.found, error.fix)
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            full = seen.errno in (errno.ENOSPC, errno.EDQUOT)
+            return OutputError(
+                "the disk is full" if full else "cannot read or write",
+                where,
+                seen.strerror or seen,
+                "free some space; the same command goes on from here"
+                if full
+                else "the same command goes on from here",
+            )
+        seen = seen.__cause__ or seen.__context__
+    if "Cancelled" in type(error).__name__:
+        return RecipeError(
+            "the dask scheduler lost this block",
+            where,
+            fix="was it restarted? The same command goes on from here",
+        )
+    if type(error).__name__ == "KilledWorker":
+        return RecipeError(
+            f"{ALLOWED_DEATHS} workers died at this block, one after another",
+            where,
+            fix="they may lack memory: fewer workers, or smaller blocks",
+        )
+    line = f"{type(error).__name__}: {error}".split("\n")[0]
+    return BlockError(f"{where} failed: {line}")
