@@ -75,3 +75,69 @@ def regions(
             out().print(table, "")
 
     emit(result, as_json, text)
+
+
+@app.command("neurons")
+def neurons(
+    pred: Path = typer.Argument(help="Segments: any label volume (tif, zarr, h5, nii.gz)."),
+    truth: Path = typer.Argument(help="True neuron ids, of the same shape."),
+    ignore: int = typer.Option(0, "--ignore", help="A true id that is not counted; -1 for none."),
+    border_um: float = typer.Option(
+        None, "--border-um", min=0, help="Leave out voxels so near to a true border."
+    ),
+    border_voxels: float = typer.Option(
+        None, "--border-voxels", min=0, help="The same in voxels, in the plane of a section."
+    ),
+    volumetric: bool = typer.Option(
+        False, "--volumetric", help="Measure that distance in 3D, not section by section."
+    ),
+    per_slice: bool = typer.Option(
+        False, "--per-slice", help="Score each section by itself and average (ISBI 2012)."
+    ),
+    singletons: bool = typer.Option(
+        False, "--singletons", help="Segment 0 is no segment: each of its voxels stands alone."
+    ),
+    spacing_um: str = typer.Option(
+        None, "--spacing-um", metavar="Z,Y,X", help="Spacing where the true file does not say it."
+    ),
+    errors: Path = typer.Option(None, "--errors", help="Write every neuron's error as CSV."),
+    workers: int = typer.Option(1, "--workers", min=1, help="Threads; changes no number."),
+    as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Score segments of neurons: variation of information and adapted Rand error.
+
+    VI split and merge are in bits (H(pred|truth), H(truth|pred)); precision and recall of the
+    Rand error are named as CREMI names them.
+
+    Example: brodmann score neurons segments.zarr neurons.tif --errors errors.csv
+    """
+    from brodmann.metrics.score_neurons import score_neurons
+    from brodmann.metrics.score_regions import parse_spacing
+
+    result = score_neurons(
+        pred,
+        truth,
+        ignore=None if ignore < 0 else ignore,
+        border_um=border_um,
+        border_voxels=border_voxels,
+        in_plane=not volumetric,
+        per_slice=per_slice,
+        zero="singletons" if singletons else "segment",
+        spacing_um=parse_spacing(spacing_um),
+        errors=errors,
+        workers=workers,
+    )
+
+    def text(result: dict) -> None:
+        from rich.table import Table
+
+        table = Table("measure", "value", box=None, pad_edge=False)
+        table.columns[1].justify = "right"
+        for key, value in result["scores"].items():
+            shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+            table.add_row(key.replace("_", " "), shown)
+        out().print(table)
+        if errors is not None:
+            out().print(f"\nerrors  {errors}", markup=False, soft_wrap=True)
+
+    emit(result, as_json, text)
