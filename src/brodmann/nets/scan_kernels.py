@@ -60,8 +60,8 @@ def dual(
         fused = kernel("mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined")
         if fused is not None:
             return fused(x, dt, A, B, C, chunk_size=KERNEL_CHUNK, D=D)
-    y = scan(x * dt.unsqueeze(-1).to(x.dtype), dt * A, B, C, chunk)
-    return y + D.to(x.dtype).unsqueeze(-1) * x
+    y = scan(x * dt.unsqueeze(-1), dt * A, B, C, chunk)
+    return (y + D.unsqueeze(-1) * x).to(x.dtype)
 
 
 def selective(

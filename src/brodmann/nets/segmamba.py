@@ -78,7 +78,7 @@ def segmamba(
     RecipeError
         If an option does not fit.
 
-    Source: Xing et al. 2024, sections 2.1 to 2.3: stem of width 7, gated spatial convolution,
+    Source: Xing et al. 2024: stem of width 7, gated spatial convolution,
     scans forward, in reverse and from slice to slice, residual decoder as of UNETR. The
     recurrence is Mamba-2's by default, which is many times faster.
 
@@ -195,7 +195,7 @@ class ResidualBlock(nn.Module):
 def surer(values: Tensor) -> Tensor:
     """Features weighted by how sure they are: values * (2 - u), u the entropy of a mean channel.
 
-    u = -p log p, with p the sigmoid of the mean over channels; Xing et al. 2024, section 2.3.
+    u = -p log p, with p the sigmoid of the mean over channels; Xing et al. 2024.
 
     >>> values = torch.full((1, 2, 1, 1, 1), 30.0)
     >>> surer(values).flatten().tolist()

@@ -53,10 +53,10 @@ def superhuman(
     deep_supervision : bool
         In training mode, return logits at every scale but the coarsest.
     norm : "instance", "batch" or "none"
-        Before each ELU. Instance norm is that of the house's other U-Net: it does the same in
-        training and mapping and does not mind a batch of one. Batch norm is what later public
-        versions use: maps without window statistics, but wants a batch (or a patch) large
-        enough for its running means. "none" is closest to the paper's text.
+        After each convolution. Instance norm, as in the house's other U-Net, does the same in
+        training and mapping and does not mind a batch of one. Batch norm, as in later public
+        versions, frees a voxel from the statistics of its window, but wants batches large
+        enough for its running means, and weights that are no running mean (`ema`).
 
     Returns
     -------
@@ -69,7 +69,7 @@ def superhuman(
     RecipeError
         If an option does not fit.
 
-    Source: Lee et al. 2017, section 3.2, with 1.5 M parameters at the published widths. The
+    Source: Lee et al. 2017; 1.51 M parameters at the published widths, of 1.56 M published. The
     upsampling is a transposed convolution of the stride's size.
 
     Example
