@@ -91,7 +91,8 @@ def finish(
         values = values + _scratches(shape, spacing, rng_knife)
         had.append("knife")
     values += style.noise * gaussian_filter(noise, 0.45, mode="wrap") * np.float32(1.35)
-    values = (values - 0.5) * np.float32(gain) + np.float32(0.5 + 0.5 * (offset - 1))
+    values = (values - 0.52) * np.float32(style.contrast * gain)
+    values += np.float32(0.52 + 0.5 * (offset - 1))
     return np.clip(np.rint(255 * values), 0, 255).astype(np.uint8), had
 
 

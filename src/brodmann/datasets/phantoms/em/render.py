@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,23 +29,25 @@ class Style(NamedTuple):
     grain: float
     noise: float
     blur_px: float
+    contrast: float
 
 
 def draw_style(seed: int, subject: int) -> Style:
     """The look of one animal."""
     rng = keyed_rng(seed, "phantom em style", subject)
     return Style(
-        rng.uniform(0.60, 0.70),
+        rng.uniform(0.60, 0.69),
         rng.uniform(0.025, 0.06),
-        rng.uniform(0.10, 0.20),
-        rng.uniform(0.34, 0.46),
-        rng.uniform(0.055, 0.085),
-        rng.uniform(0.035, 0.06),
+        rng.uniform(0.08, 0.18),
+        rng.uniform(0.32, 0.45),
+        rng.uniform(0.07, 0.11),
+        rng.uniform(0.04, 0.065),
         rng.uniform(0.55, 0.85),
+        rng.uniform(1.0, 1.4),
     )
 
 
-@cache
+@lru_cache(maxsize=4)
 def grain_tile(seed: int, subject: int) -> np.ndarray:
     """Fine structure of cytoplasm: a periodic field, mean 0 and deviation 1, float32."""
     rng = keyed_rng(seed, "phantom em grain", subject)
@@ -63,7 +65,7 @@ def grain_tile(seed: int, subject: int) -> np.ndarray:
         )
         out += weight * part / part.std()
     # Dark specks on a smoother ground, as ribosomes and filaments are.
-    out = np.where(out < 0, 1.25 * out, 0.75 * out)
+    out = np.where(out < -0.6, 1.6 * out + 0.36, 0.8 * out)
     return (out / out.std()).astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ class World(NamedTuple):
     warp: np.ndarray  # (TILE, TILE, TILE, 3) float32, um
 
 
-@cache
+@lru_cache(maxsize=4)
 def warp_tile(seed: int, subject: int) -> np.ndarray:
     """Smooth displacements (z, y, x) in um, periodic over 3.2 um, one-to-one."""
     rng = keyed_rng(seed, "phantom em warp", subject)
@@ -72,7 +72,7 @@ def warp_tile(seed: int, subject: int) -> np.ndarray:
     return field * np.float32(min(1.0, 0.85 / steepest))
 
 
-@cache
+@lru_cache(maxsize=4)
 def make_world(extent: tuple[float, float, float], seed: int, subject: int, scale: float) -> World:
     """Fill a block of `extent` um (z, y, x) from the origin; the voxels that will sample it do
     not matter. `scale` multiplies all calibres."""
