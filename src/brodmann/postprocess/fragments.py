@@ -114,7 +114,9 @@ def make_fragments(
     affinities = checked(affinities)
     if not options.per_slice:
         return _volume(affinities, options)
-    down, across = affinities.volume.data[affinities.convention.channels_of(IN_PLANE)]
+    down, across = (
+        affinities.volume.data[channel] for channel in affinities.convention.channels_of(IN_PLANE)
+    )
     depth, height, width = affinities.shape
     out = np.empty((depth, height, width), np.uint32)
     weights = gaussian_weights(options.sigma)

@@ -197,10 +197,12 @@ def region_graph(
             f"{len(offsets)} offsets and fragments {fragments.shape} need as many uint8 values",
             found=f"shape {values.shape}, {values.dtype}",
         )
-    if fragments.dtype.kind == "i":
-        if fragments.size and fragments.min() < 0:
-            raise DataError("ids of fragments are 0 or more", found=int(fragments.min()))
-        fragments = fragments.view(fragments.dtype.str.replace("i", "u"))
+    if fragments.dtype.kind == "i" and fragments.size and fragments.min() < 0:
+        raise DataError("ids of fragments are 0 or more", found=int(fragments.min()))
+    # Two kinds of ids and one layout, so that little is compiled.
+    kind = np.uint64 if fragments.dtype.itemsize > 4 else np.uint32
+    fragments = np.ascontiguousarray(fragments, kind)
+    values = np.ascontiguousarray(values)
     steps = np.array(offsets, np.int64).reshape(-1, 3)
     window = owned or (slice(None),) * 3
     (z0, z1), *inner = (s.indices(n)[:2] for s, n in zip(window, fragments.shape))
