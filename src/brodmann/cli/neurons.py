@@ -82,21 +82,22 @@ def neurons(
     pyramid: bool = typer.Option(True, help="Add coarser levels, for viewers."),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Segment neurons from affinities, in blocks, in memory that does not grow with the volume.
+    """Segment neurons from affinities, in blocks, in bounded memory.
 
-    Fragments by a watershed, their region graph, one agglomeration of all of it, and labels of
-    the full volume. Blocks, workers and their order never change the answer. Stopped or
-    killed, the same command goes on where it was; a block that fails is an error and is done
-    again.
+    Fragments by a watershed, their region graph, one agglomeration of all
+    of it, and labels of the full volume. Blocks, workers and their order
+    never change the answer. Stopped or killed, the same command goes on
+    where it was; a block that fails is an error and is done again.
 
-    Methods on the region graph run at any size: mean, quantile50, quantile75, multicut, gaec,
-    gasp, components. Those that need all affinities in memory run up to 67 million voxels:
-    waterz-mean, waterz-quantile50, mutex, voxels.
+    Methods on the region graph run at any size: mean, quantile50,
+    quantile75, multicut, gaec, gasp, components. Those that need all
+    affinities in memory run up to 67 million voxels: waterz-mean,
+    waterz-quantile50, mutex, voxels.
 
-    Affinities that look like a boundary map are refused; --kind boundary reads them as one, and
-    --kind affinity insists.
+    Affinities that look like a boundary map are refused; --kind boundary
+    reads them as one, and --kind affinity insists.
 
-    Example: brodmann neurons affinities.zarr neurons.zarr --method mean --threshold 0.3
+    Example: brodmann neurons affinities.zarr neurons.zarr --threshold 0.3
     """
     import os
 

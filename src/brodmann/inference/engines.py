@@ -8,7 +8,7 @@ import itertools
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -24,6 +24,7 @@ EngineName = Literal["auto", "serial", "threads", "dask"]
 IN_FLIGHT = 3
 """Blocks handed out at a time, per worker: so that millions of blocks do not pile up."""
 POLL_S = 0.5
+CONNECT_S, CLOSE_S = 10, 2
 ALLOWED_DEATHS = 3
 """A block at which so many workers died, one after another, is given up."""
 
@@ -77,7 +78,7 @@ class Engine(AbstractContextManager):
         for part in (self._client, self._cluster):
             if part is not None:
                 try:
-                    part.close(timeout=5)
+                    part.close(timeout=CLOSE_S)
                 except Exception:
                     # It is going down; what there is to say has been said.
                     continue
@@ -101,7 +102,7 @@ class Engine(AbstractContextManager):
         # They tell at length of every worker that goes and of every connection that is lost.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         settings = {
-            "distributed.comm.timeouts.connect": "10s",
+            "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
             "distributed.scheduler.allowed-failures": ALLOWED_DEATHS - 1,
             "distributed.admin.log-format": "%(message)s",
             "distributed.logging": {"distributed": "critical"},
@@ -110,7 +111,9 @@ class Engine(AbstractContextManager):
         dask.config.set(settings)
         if self.scheduler:
             try:
-                self._client = distributed.Client(self.scheduler, timeout=10, set_as_default=False)
+                self._client = distributed.Client(
+                    self.scheduler, timeout=CONNECT_S, set_as_default=False
+                )
             except (OSError, ValueError) as error:
                 raise RecipeError(
                     "this dask scheduler does not answer",
@@ -156,7 +159,7 @@ def run_blocks(
     *,
     what: str = "blocks",
     report: Report = quiet,
-    order: Sequence[int] | None = None,
+    order: Iterable[int] | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Do all blocks that are not done yet.
 
@@ -177,7 +180,7 @@ def run_blocks(
         Name of this work in reports and errors.
     report : callable
         Called as (what, blocks done, blocks, "12.3 MVox/s").
-    order : sequence of int, optional
+    order : iterable of int, optional
         Another order to begin the blocks in; the outcome must not depend on it.
 
     Returns
@@ -211,7 +214,8 @@ def run_blocks(
         rate = voxels / 1e6 / max(1e-9, time.monotonic() - began)
         report(what, len(facts), total, f"{rate:.1f} MVox/s")
 
-    if engine.name == "serial":
+    alone = left == 1 and not engine.scheduler  # not worth a cluster
+    if engine.name == "serial" or alone:
         for number in numbers:
             try:
                 finished(number, _do(work, grid, number, marks))
@@ -312,7 +316,9 @@ def _drive(
             pool.check()
             if number is None:
                 continue
-            future = flying.pop(number)
+            future = flying.pop(number, None)
+            if future is None:
+                continue  # it was cancelled
             found, error = _answer(future)
             if error is None:
                 finished(number, found)
