@@ -149,6 +149,13 @@ def checked(affinities: Affinities, where: str = "affinities") -> Affinities:
         raise DataError(
             "too small to segment", where, f"{affinities.shape} voxels", "give slices of 2 x 2"
         )
+    if affinities.shape[1] * affinities.shape[2] >= 2**30:
+        raise DataError(
+            "slices of 2**30 voxels or more are not segmented whole",
+            where,
+            f"{affinities.shape} voxels",
+            "cut them into blocks",
+        )
     if len(affinities.convention.channels_of(IN_PLANE)) < 2:
         raise DataError(
             "affinities to the neighbours along y and x are needed",

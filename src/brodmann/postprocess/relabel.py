@@ -74,18 +74,32 @@ def _take(fragments, lookup, out):
 
 
 def numbered(labels: np.ndarray) -> np.ndarray:
-    """Ids 1, 2, ... in order of first appearance, 0 stays; any shape, uint32.
+    """Unsigned ids as 1, 2, ... in order of first appearance, 0 stays; any shape, uint32.
 
     >>> numbered(np.array([7, 0, 3, 7])).tolist()
     [1, 0, 2, 1]
     """
-    flat = labels.reshape(-1)
-    ids, first, inverse = np.unique(flat, return_index=True, return_inverse=True)
-    known = ids != 0
-    names = np.zeros(len(ids), np.uint32)
-    order = np.argsort(first[known], kind="stable")
-    names[np.flatnonzero(known)[order]] = np.arange(1, len(order) + 1)
-    return names[inverse].reshape(labels.shape)
+    flat = np.ascontiguousarray(labels).reshape(-1)
+    largest = int(flat.max(initial=0))
+    if largest > max(4 * flat.size, 1 << 16):
+        _, inverse = np.unique(np.append(flat, np.zeros(1, flat.dtype)), return_inverse=True)
+        flat, largest = inverse[:-1], int(inverse.max())
+    out = np.empty(flat.size, np.uint32)
+    _number(flat.astype(np.uint64, copy=False), np.zeros(largest + 1, np.uint32), out)
+    return out.reshape(labels.shape)
+
+
+@njit(cache=True, nogil=True)
+def _number(flat, names, out):
+    """Names in order of first appearance; that of 0 is 0."""
+    count = np.uint32(0)
+    for i in range(flat.size):
+        label = flat[i]
+        name = names[label]
+        if name == 0 and label != 0:
+            count += np.uint32(1)
+            names[label] = name = count
+        out[i] = name
 
 
 def remove_small(labels: np.ndarray, min_voxels: int) -> np.ndarray:
