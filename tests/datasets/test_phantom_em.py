@@ -4,6 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import label
 
@@ -18,6 +20,7 @@ from brodmann.datasets.phantoms.em import (
 from brodmann.datasets.phantoms.em.artefacts import FURTHEST_UM, shifts
 from brodmann.datasets.phantoms.em.locate import unwarped, warped
 from brodmann.datasets.phantoms.em.packing import indexed
+from brodmann.datasets.phantoms.em.pieces import components, keep_apart
 from brodmann.datasets.phantoms.em.render import MEMBRANE_UM, membrane_table
 from brodmann.datasets.phantoms.em.world import make_world, warp_tile
 
@@ -177,6 +180,29 @@ def test_lists_of_cells_hold_every_site_within_reach(world):
         assert (near[list(listed)] < index.grid[4] + 1e-5).all()
     again = indexed(world.sites, np.stack([index.grid[:3], [3, 3, 3]]), 0.15, 0.3)
     assert again.at.shape == index.at.shape
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_pieces_are_those_of_skimage(data):
+    shape = data.draw(st.tuples(*[st.integers(1, 7)] * 3))
+    seed, full = data.draw(st.integers(0, 10**6)), data.draw(st.booleans())
+    ids = np.random.default_rng(seed).integers(0, data.draw(st.integers(1, 4)), shape)
+    ids = ids.astype(np.uint32)
+    pieces, count = components(ids, full)
+    reference, number = label(ids, background=0, connectivity=3 if full else 1, return_num=True)
+    assert count == number == len(np.unique(pieces[pieces > 0]))
+    pairs = np.unique(np.stack([pieces.ravel(), reference.ravel()]), axis=1)
+    assert pairs.shape[1] == count + (ids == 0).any()
+
+
+def test_ids_that_touch_are_kept_apart():
+    ids = np.zeros((3, 5, 9), np.uint32)
+    ids[:, :3, :4], ids[:, 3:, 4:] = 4, 9
+    keep_apart(ids)
+    for a, b in ((4, 9), (9, 4)):
+        assert b not in ids[ndimage.binary_dilation(ids == a, np.ones((3, 3, 3)))]
+    assert (ids[:, :3, :4] == 4).all() and (ids[:, 4:, 5:] == 9).all()
 
 
 def test_the_warp_is_one_to_one():
