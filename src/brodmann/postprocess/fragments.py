@@ -123,7 +123,8 @@ def make_fragments(
     cut = _cut(options.threshold)
 
     def one(z: int) -> int:
-        return _slice(down[z], across[z], cut, weights, options.min_size, out[z])
+        pair = np.ascontiguousarray(down[z]), np.ascontiguousarray(across[z])
+        return _slice(*pair, cut, weights, options.min_size, out[z])
 
     with ThreadPoolExecutor(workers) as pool:
         counts = list(pool.map(one, range(depth)))
