@@ -209,6 +209,12 @@ def test_faults_of_parts(tmp_path, volume, parts, match):
         em_files(*written(tmp_path, *volume, "tif"), SPACING, parts)
 
 
+@pytest.mark.parametrize("spacing", [0.03, [0.03, 0.006], [0.03, 0, 0.006], ["a", 1, 1]])
+def test_faults_of_spacing(tmp_path, volume, spacing):
+    with pytest.raises(RecipeError, match="spacing_um"):
+        em_files(*written(tmp_path, *volume, "tif"), spacing, PARTS)
+
+
 def test_registered():
     assert DATASETS["em-files"] is em_files
     for name in ("fib25", "isbi2012", "vnc", "ac34", "snemi3d", "cremi", "phantom-em"):

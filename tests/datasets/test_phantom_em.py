@@ -351,6 +351,16 @@ class TestDataset:
             str(i) for i in np.unique(by_truth["synapses"].labels.data) if i
         }
 
+    def test_a_volume_in_memory_is_that_of_its_options(self):
+        kept = self.make(damage={"knife": 1.0})["phantom-000"]
+        assert kept.image.data is self.make(damage={"knife": 1.0})["phantom-000"].image.data
+        with pytest.raises(ValueError, match="read-only"):
+            kept.image.data[0] = 0
+        fresh = phantom_em_volume((4, 32, 32), (0.04, 0.016, 0.016), damage={"knife": 1.0})
+        assert np.array_equal(kept.image.data, fresh.image.data)
+        clean = self.make(damage=0)["phantom-000"]
+        assert not np.array_equal(clean.image.data, kept.image.data)
+
     def test_written_and_read_again(self, tmp_path):
         data = self.make(train=1, tune=0, test=1, truth="mitochondria", damage={"knife": 1})
         again = read_folder(write_folder(data, tmp_path / "out"))

@@ -81,7 +81,7 @@ def em_files(
     for split in parts:
         if split not in SPLITS:
             raise RecipeError("unknown split", "parts", repr(split), nearest(str(split), SPLITS))
-    steps = None if spacing_um is None else tuple(float(step) for step in spacing_um)
+    steps = None if spacing_um is None else _spacing(spacing_um)
     name = name or stem_of(image)
     return cut(
         name,
@@ -93,3 +93,11 @@ def em_files(
         citation=citation,
         description=f"parts of {Path(str(image)).name} with neuron ids",
     )
+
+
+def _spacing(given: Any) -> tuple[float, ...]:
+    steps = tuple(given) if isinstance(given, list | tuple) else ()
+    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) for s in steps)
+    if len(steps) != 3 or not numbers or not all(0 < step < float("inf") for step in steps):
+        raise RecipeError("spacing_um is three positive numbers (z, y, x)", "spacing_um", given)
+    return tuple(float(step) for step in steps)

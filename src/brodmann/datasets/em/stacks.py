@@ -59,7 +59,7 @@ def checked(
     Raises
     ------
     DataError
-        If shapes differ, the image is not 8- or 16-bit or floats, or ids are not integers.
+        If shapes differ, or ids are not integers.
     """
     if image.shape != labels.shape:
         raise DataError(
@@ -69,7 +69,9 @@ def checked(
             "export the labels at the image's own size, without interpolation",
         )
     if labels.dtype.kind not in "ui":
-        raise DataError("neuron ids are whole numbers", where, labels.dtype)
+        raise DataError(
+            "neuron ids are whole numbers", where, labels.dtype, "export the labels as integers"
+        )
     kind = np.uint64 if labels.dtype.itemsize == 8 else np.uint32
     change = _Ids(ignore, where)
     whole: Box = tuple((0, n) for n in labels.shape)  # type: ignore[assignment]

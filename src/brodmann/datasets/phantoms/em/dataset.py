@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from brodmann.core import Dataset, RecipeError, Sample, nearest
 from brodmann.datasets.phantoms.em.artefacts import artefact_rates
-from brodmann.datasets.phantoms.em.volume import SPACING_UM, check_volume, phantom_em_volume
+from brodmann.datasets.phantoms.em.volume import (
+    SPACING_UM,
+    PhantomEM,
+    check_volume,
+    phantom_em_volume,
+)
 
 TRUTHS = ("neurons", "mitochondria", "synapses")
 LICENCE = "CC0 (synthetic)"
+KEPT_VOXELS = 2**23
+"""Volumes of at most so many voxels are kept for a while, in 13 bytes a voxel."""
 
 
 def phantom_em(
@@ -90,9 +97,25 @@ def phantom_em(
     )
 
 
+@lru_cache(maxsize=3)
+def _rendered(shape, spacing, number: int, options: tuple) -> PhantomEM:
+    """The last few small volumes, since thresholds are tuned on one again and again."""
+    given = dict(options)
+    if isinstance(given["damage"], tuple):
+        given["damage"] = dict(given["damage"])
+    block = phantom_em_volume(shape, spacing, subject=number, **given)
+    for volume in (block.image, block.neurons, block.mitochondria, block.synapses):
+        volume.data.setflags(write=False)
+    return block
+
+
 def _load(shape, spacing, truth: str, options: dict[str, Any], name: str) -> Sample:
     number = int(name.rsplit("-", 1)[1])
-    block = phantom_em_volume(shape, spacing, subject=number, **options)
+    damage = options["damage"]
+    frozen = tuple(sorted(damage.items())) if isinstance(damage, Mapping) else damage
+    plain = tuple(sorted((options | {"damage": frozen}).items()))
+    small = shape[0] * shape[1] * shape[2] <= KEPT_VOXELS
+    block = (_rendered if small else _rendered.__wrapped__)(shape, spacing, number, plain)
     meta: dict[str, Any] = {"seed": options["seed"], "number": number}
     # Keys of JSON objects are text.
     if block.artefacts:
