@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from brodmann.core import DataError, RecipeError
 from brodmann.datasets.em.files import em_files
 from brodmann.datasets.em.windows import Lazy, as_box, centred, overlap, voxels
+from brodmann.datasets.folder import read_folder, write_folder
 from brodmann.datasets.registry import DATASETS
 
 SPACING = (0.03, 0.006, 0.006)
@@ -153,6 +154,16 @@ def test_parts_of_a_users_files(tmp_path, volume, kind):
     assert data["mine-test"].meta["window"] == {"z": [16, 20], "y": [2, 22], "x": [0, 28]}
     part = data["mine-train"].image.read((slice(0, 2), slice(3, 5), slice(0, 4)))
     assert np.array_equal(part[0], image[0:2, 3:5, 0:4])
+
+
+def test_written_as_a_dataset_folder_and_read_again(tmp_path, volume):
+    data = em_files(*written(tmp_path, *volume, "h5"), SPACING, PARTS, name="mine")
+    again = read_folder(write_folder(data, tmp_path / "out"))
+    assert again.splits == data.splits
+    for name in data.names:
+        assert np.array_equal(again[name].image.numpy(), data[name].image.numpy())
+        assert np.array_equal(again[name].labels.numpy(), data[name].labels.numpy())
+        assert again[name].image.spacing == SPACING and again[name].meta == data[name].meta
 
 
 def test_ratio_keeps_the_middle_of_training_alone(tmp_path, volume):
