@@ -8,20 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from brodmann.core import key_seed, keyed_rng
-from brodmann.datasets.phantoms.em.packing import (
-    AXON,
-    SHAFT,
-    SPINE,
-    Index,
-    Sites,
-    add,
-    branch,
-    grow,
-    indexed,
-    relisted,
-    ridges,
-    room_for,
-)
+from brodmann.datasets.phantoms.em.growing import AXON, SHAFT, SPINE, branch, grow, ridges
+from brodmann.datasets.phantoms.em.packing import Index, Sites, add, indexed, relisted, room_for
 
 MARGIN_UM = 0.6
 """Neurites grow so far beyond the volume, so that its faces cut them like any other plane."""
