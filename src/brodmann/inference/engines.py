@@ -218,9 +218,10 @@ def run_blocks(
     if engine.name == "serial" or alone:
         for number in numbers:
             try:
-                finished(number, _do(work, grid, number, marks))
+                found = _do(work, grid, number, marks)
             except Exception as error:
                 raise _named(error, grid[number], what) from error
+            finished(number, found)
     elif engine.name == "threads":
         with ThreadPoolExecutor(min(engine.workers, left)) as pool:
             task = _Threads(pool, engine.workers)
