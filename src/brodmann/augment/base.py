@@ -22,6 +22,7 @@ AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
     {
         "none": "brodmann.augment.base:Unchanged",
         "classical": "brodmann.augment.classical:Classical",
+        "em": "brodmann.augment.em:EM",
         "morph": "brodmann.augment.morph:Morph",
         "mixup": "brodmann.augment.mixup:MixUp",
         "cutmix": "brodmann.augment.cutmix:CutMix",
