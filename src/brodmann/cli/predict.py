@@ -32,6 +32,12 @@ def predict(
     ),
     confidence: bool = typer.Option(True, help="Write the probability of each pixel's region."),
     page: bool = typer.Option(True, help="Write report.html, areas.csv and GeoJSON polygons."),
+    workers: int = typer.Option(
+        1, "--workers", min=1, help="Processes; for models of neurons, on large volumes."
+    ),
+    scheduler: str = typer.Option(
+        None, "--scheduler", metavar="tcp://HOST:PORT", help="A running dask scheduler to use."
+    ),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Map images with a trained model, in memory that does not grow with the image's height.
@@ -39,8 +45,11 @@ def predict(
     Writes label images, confidence, labels.csv, areas.csv, polygons for QuPath and a page of
     pictures into OUT; if OUT is a file name (maps/a.tif), only that label image. Files that
     predict did not write are never replaced. Stopped, the same command goes on where it was.
+    A neuron model writes the affinities of a volume into OUT.zarr; see brodmann neurons.
 
     Example: brodmann predict runs/demo/model sections/ maps/ --spacing 25,25
+
+    Neurons: brodmann predict runs/neurons-fib25/seed0/model volume.zarr affinities.zarr
     """
     import shlex
     import sys
@@ -59,12 +68,17 @@ def predict(
             tissue=tissue,
             confidence=confidence,
             page=page,
+            workers=workers,
+            scheduler=scheduler,
             command=shlex.join(["brodmann", *sys.argv[1:]]),
             report=report,
         )
 
     def text(result: dict) -> None:
         console = out()
+        if "affinities" in result:
+            console.print(f"affinities  {result['affinities']}", markup=False, soft_wrap=True)
+            return
         for image in result["images"]:
             console.print(f"map     {image['labels']}", markup=False, soft_wrap=True)
         for key in ("labels_table", "areas", "report"):

@@ -66,6 +66,7 @@ def predict_channels(
     device: str | torch.device = "cpu",
     block: Sequence[int] | None = None,
     sums_bytes: int = SUMS_BYTES,
+    columns: Sequence[int] | None = None,
     marks: Path | None = None,
     key: str = "",
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -100,6 +101,10 @@ def predict_channels(
         few windows twice as `sums_bytes` allows by default.
     sums_bytes : int
         Memory for sums, which hold 4 bytes a voxel and channel of about one patch's depth.
+    columns : sequence of int, optional
+        Only these columns of blocks, counted over all axes but the first: a share of the work
+        for one of several processes. A call with none of them, before these begin, makes `out`
+        and clears marks that do not fit.
     marks : Path, optional
         A folder with a mark for each finished block. Where it fits, finished blocks are left
         as they are. It belongs to `out`; where `out` is gone the marks count for nothing.
@@ -112,7 +117,7 @@ def predict_channels(
     -------
     dict
         `blocks`, `windows` (of the grid), `predicted` (an undisturbed run's, with those that
-        columns share), `overhead` (their quotient) and `block`.
+        columns share; of the columns asked for), `overhead` (their quotient) and `block`.
 
     Raises
     ------
@@ -147,10 +152,15 @@ def predict_channels(
         held = Marks(marks, work_key(depends))
         if fresh:
             held.clear()
-        sweep_partials(array)
+        if not columns:
+            # What a kill left half-written; others may be writing while columns are shared.
+            sweep_partials(array)
     done = set(held.read(len(layout))) if held else set()
     sweep = _Sweep(grid, blend, layout, device)
-    columns = list(range(len(layout) // layout.counts[0]))
+    every = range(len(layout) // layout.counts[0])
+    columns = list(every if columns is None else columns)
+    if not set(columns) <= set(every):
+        raise RecipeError(f"there are {len(every)} columns of blocks", "columns", columns)
     rows = len(grid.starts[0])
     total = sum(len(sweep.windows(column)) for column in columns) * rows
     count = 0

@@ -17,6 +17,7 @@ from brodmann.io import read_volume, stem_of, suffix_of
 from brodmann.io.formats import KINDS, READ_ONLY
 from brodmann.pipeline.mapping import map_image
 from brodmann.pipeline.model import Model
+from brodmann.pipeline.neurons.predict import predict_affinities, refuse_others
 from brodmann.pipeline.stages import content_key, file_hash
 from brodmann.report import MappedSection, RunView, write_report
 
@@ -58,6 +59,8 @@ def predict_images(
     tissue: bool = False,
     confidence: bool = True,
     page: bool = True,
+    workers: int = 1,
+    scheduler: str | None = None,
     command: str = "",
     report: Callable[[str, int, int, str], None] = lambda what, done, total, note: None,
 ) -> dict[str, Any]:
@@ -82,11 +85,14 @@ def predict_images(
         Letters of the axes to average over, such as "x".
     page : bool
         Write pictures, areas and polygons too.
+    workers, scheduler
+        Of a neuron model; see `predict_affinities`.
 
     Returns
     -------
     dict
-        `images` (name, labels, confidence or the error), `labels_table`, `areas`, `report`.
+        `images` (name, labels, confidence or the error), `labels_table`, `areas`, `report`; of
+        a neuron model `affinities`, see `predict_affinities`.
 
     Raises
     ------
@@ -98,6 +104,30 @@ def predict_images(
         and then the first error is raised.
     """
     model = Model.load(model_folder)
+    axes = model.spatial_axes
+    wrong = set(mirror) - set(axes)
+    if wrong:
+        raise RecipeError(
+            "no such axis to mirror", "--mirror", "".join(sorted(wrong)), f"axes are {axes}"
+        )
+    mirrored = [axes.index(a) for a in mirror]
+    if model.problem == "neurons":
+        refuse_others(tissue=tissue)
+        return predict_affinities(
+            model_folder,
+            source,
+            target,
+            spacing=spacing,
+            step=step,
+            mirror=mirrored,
+            workers=workers,
+            scheduler=scheduler,
+            report=report,
+        )
+    if workers > 1 or scheduler:
+        raise RecipeError(
+            "only neuron models are shared among workers", "--workers", scheduler or workers
+        )
     suffix = _writable(suffix if suffix.startswith(".") else f".{suffix}", "--format")
     inputs = _inputs(source, model, spacing)
     single = bool(suffix_of(target))
@@ -105,14 +135,8 @@ def predict_images(
         _writable(suffix_of(target), target)
     if single and len(inputs) > 1:
         raise RecipeError("several images need a folder to go to", target, f"{len(inputs)} images")
-    axes = model.spatial_axes
-    wrong = set(mirror) - set(axes)
-    if wrong:
-        raise RecipeError(
-            "no such axis to mirror", "--mirror", "".join(sorted(wrong)), f"axes are {axes}"
-        )
     confidence = confidence and not single
-    options = {"step": step, "mirror": [axes.index(a) for a in mirror], "tissue": tissue}
+    options = {"step": step, "mirror": mirrored, "tissue": tissue}
     folder = target.parent if single else target
     ledger = {} if single else _ledger(folder)
     places = [

@@ -117,6 +117,9 @@ class Neurons:
         *,
         step: float = 0.5,
         mirror: Sequence[int] = (),
+        bf16: bool = False,
+        block: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
         key: str = "",
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Path:
@@ -137,6 +140,11 @@ class Neurons:
         mirror : sequence of int
             Spatial axes to mirror; all combinations are averaged, each value moved to the
             voxel that its pair belongs to.
+        bf16 : bool
+            Compute in bfloat16 on a CPU too; affinities then differ in the last of their 255
+            steps. Answers that are no numbers are refused either way.
+        block, columns
+            Share the work among processes; see `inference.channels.predict_channels`.
         key : str
             Work in `out` is gone on with only where this is the same.
         report : callable
@@ -151,7 +159,7 @@ class Neurons:
 
         statistics = normalisation.of(image)
         predict_channels(
-            [forward(net, self.convention.offsets, mirror) for net in nets],
+            [forward(net, self.convention.offsets, mirror, bf16=bf16) for net in nets],
             image,
             out / "affinities.zarr",
             patch=self.plan.patch,
@@ -159,6 +167,8 @@ class Neurons:
             convention=self.convention,
             step=step,
             prepare=lambda values: Normalisation.apply(values, statistics),
+            block=block,
+            columns=columns,
             marks=out / "marks",
             key=key,
             report=report,
