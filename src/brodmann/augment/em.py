@@ -12,13 +12,21 @@ import numpy as np
 
 from brodmann.augment.base import Params, PatchAugmentation
 from brodmann.augment.em_effects import FILLS, change, forget
-from brodmann.augment.em_place import AXES, moved, outside_id, place, source_window, turned
+from brodmann.augment.em_options import Counts, Range, check_option
+from brodmann.augment.em_place import (
+    AXES,
+    moved,
+    outside_id,
+    place,
+    source_window,
+    still,
+    three_axes,
+    turned,
+)
 from brodmann.augment.warp import rotation
 from brodmann.augment.whole import normalised, restored, rim_medians
-from brodmann.core import BACKGROUND, IGNORE_CLASS, DataError, Dataset, Points, RecipeError, Sample
+from brodmann.core import BACKGROUND, IGNORE_CLASS, DataError, Dataset, RecipeError, Sample
 
-Range = tuple[float, float]
-Counts = tuple[int, int]
 SECTIONED = 2.0
 """From this ratio of spacings on a volume is a stack of sections, and z is no axis like others."""
 
@@ -157,7 +165,7 @@ class EM(PatchAugmentation):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(f"em.{field.name}", field.name, str(field.type), getattr(self, field.name))
+            check_option(field.name, str(field.type), getattr(self, field.name))
         if self.elastic_px[1] >= 0.4 * self.elastic_knot_px[0]:
             raise RecipeError(
                 "tissue would fold",
@@ -178,7 +186,7 @@ class EM(PatchAugmentation):
         The first `num_channels` channels change in intensity, further ones only move. `spacing`
         in um; without one the patch counts as sections.
         """
-        shape = _three(patch_shape)
+        shape = three_axes(patch_shape)
         step = np.ones(3)
         if spacing is not None:
             step[-len(spacing) :] = spacing
@@ -298,7 +306,7 @@ class EM(PatchAugmentation):
 
     def source_shape(self, params: Params, patch_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Voxels to read around the patch's centre; just the patch when nothing moves."""
-        return source_window(params, _three(patch_shape))[-len(patch_shape) :]
+        return source_window(params, three_axes(patch_shape))[-len(patch_shape) :]
 
     def apply_patch(
         self,
@@ -314,7 +322,7 @@ class EM(PatchAugmentation):
         Without rotation, scale and bending nothing is interpolated. The input is never written
         to. Unsigned ids hold no -1: they get 0 (boundary or unknown) in its place.
         """
-        shape = _three(patch_shape)
+        shape = three_axes(patch_shape)
         source = image
         if image.ndim == 3 and len(patch_shape) == 2:
             image = image[:, None]
@@ -357,7 +365,7 @@ class EM(PatchAugmentation):
                 target.name,
                 f"{shape}, drawn for {tuple(params['shape'])}",
             )
-        if _still(params) and not params["image"]:
+        if still(params) and not params["image"]:
             return target
         raw = target.image.read()
         first, second = (
@@ -374,87 +382,8 @@ class EM(PatchAugmentation):
             image=target.image.like(data if target.image.axes.startswith("c") else data[0]),
             labels=None if target.labels is None else target.labels.like(first),
             labels2=None if target.labels2 is None else target.labels2.like(second),
-            points=None if target.points is None else _moved(target.points, params, shape),
+            points=None if target.points is None else moved(target.points, params, shape),
         )
-
-
-LIMITS: dict[str, Range] = {
-    "scale": (0.5, 2.0),
-    "elastic_knot_px": (8.0, 1000.0),
-    "elastic_px": (0.0, 400.0),
-    "misalignment_px": (1.0, 200.0),
-    "missing_sections": (1, 100),
-    "blur_sections": (1, 100),
-    "blur_sigma_px": (0.2, 50.0),
-    "cutout_boxes": (1, 100),
-    "cutout_px": (1.0, 1000.0),
-    "contrast": (0.0, 10.0),
-    "brightness_std": (-10.0, 10.0),
-    "gamma": (0.1, 10.0),
-    "section_contrast": (0.0, 10.0),
-    "section_brightness_std": (-10.0, 10.0),
-    "section_gamma": (0.1, 10.0),
-    "noise_std": (0.0, 10.0),
-}
-"""What each range must lie within."""
-
-
-def _check(where: str, name: str, kind: str, value: Any) -> None:
-    if kind == "float":
-        low, high = (0, 180) if name == "rotation_deg" else (0, 1)
-        if not (_is_number(value) and low <= value <= high):
-            what = "an angle" if name == "rotation_deg" else "a probability"
-            raise RecipeError(f"{what} lies in {low}..{high}", where, repr(value))
-    elif kind in ("Range", "Counts"):
-        low, high = LIMITS[name]
-        fits = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
-        fits = fits and (kind == "Range" or all(isinstance(bound, int) for bound in value))
-        if not (fits and low <= value[0] <= value[1] <= high):
-            raise RecipeError(
-                f"a range is [low, high] within {low:g}..{high:g}"
-                + (", in whole numbers" if kind == "Counts" else ""),
-                where,
-                repr(value),
-            )
-    elif kind == "bool" and not isinstance(value, bool):
-        raise RecipeError("this is true or false", where, repr(value))
-    elif kind.startswith("tuple") and not (
-        isinstance(value, tuple) and value and all(fill in FILLS for fill in value)
-    ):
-        raise RecipeError(f"fills are one or more of {list(FILLS)}", where, repr(value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _three(shape: Sequence[int]) -> tuple[int, ...]:
-    if len(shape) not in (2, 3):
-        raise DataError("a patch has axes y, x or z, y, x", found=tuple(shape))
-    return (1,) * (3 - len(shape)) + tuple(shape)
-
-
-def _still(params: Params) -> bool:
-    return (
-        params["matrix"] is None
-        and params["elastic"] is None
-        and params["order"] == AXES
-        and not params["flip"]
-        and not params["misalignment"]
-    )
-
-
-def _moved(points: Points, params: Params, shape: Sequence[int]) -> Points:
-    axes = AXES[-len(shape) :]
-    if points.axes != axes:
-        raise DataError(f"points of this image need columns {list(axes)}", found=list(points.axes))
-    place = points.coordinates
-    flat = np.zeros((len(place), 3 - len(shape)))
-    place = moved(np.concatenate([flat, place], axis=1), params, _three(shape))[:, -len(shape) :]
-    table = points.table.copy()
-    table[list(axes)] = place
-    inside = np.all((place >= -0.5) & (place < np.asarray(shape) - 0.5), axis=1)
-    return Points(table[inside])
 
 
 def _seed(rng: np.random.Generator) -> int:

@@ -13,9 +13,27 @@ import numpy as np
 
 from brodmann.augment.base import Params, crop_centre
 from brodmann.augment.warp import Elastic, moved_points, warp, window_shape
-from brodmann.core import DataError
+from brodmann.core import DataError, Points
 
 AXES = "zyx"
+
+
+def three_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """(y, x) as one section (1, y, x); (z, y, x) as it is."""
+    if len(shape) not in (2, 3):
+        raise DataError("a patch has axes y, x or z, y, x", found=tuple(shape))
+    return (1,) * (3 - len(shape)) + tuple(shape)
+
+
+def still(params: Params) -> bool:
+    """Whether every voxel stays where it is."""
+    return (
+        params["matrix"] is None
+        and params["elastic"] is None
+        and params["order"] == AXES
+        and not params["flip"]
+        and not params["misalignment"]
+    )
 
 
 def geometry(params: Params) -> tuple[np.ndarray | None, Elastic | None]:
@@ -129,21 +147,31 @@ def turned(array: np.ndarray, params: Params) -> np.ndarray:
     return np.ascontiguousarray(np.flip(result, [lead + AXES.index(a) for a in params["flip"]]))
 
 
-def moved(coordinates: np.ndarray, params: Params, shape: Sequence[int]) -> np.ndarray:
-    """Where points (n, 3) of a volume come to lie when the whole of it is taken as the window.
+def moved(points: Points, params: Params, shape: Sequence[int]) -> Points:
+    """The points that are still in a volume of which the whole is taken as the window.
 
     A point between two sections moves with the nearer.
     """
+    axes = AXES[-len(shape) :]
+    if points.axes != axes:
+        raise DataError(f"points of this image need columns {list(axes)}", found=list(points.axes))
+    found = np.zeros((len(points.table), 3))
+    found[:, -len(shape) :] = points.coordinates
+    found = _moved(found, params, three_axes(shape))[:, -len(shape) :]
+    table = points.table.copy()
+    table[list(axes)] = found
+    inside = np.all((found >= -0.5) & (found < np.asarray(shape) - 0.5), axis=1)
+    return Points(table[inside])
+
+
+def _moved(found: np.ndarray, params: Params, shape: tuple[int, ...]) -> np.ndarray:
     matrix, elastic = geometry(params)
-    found = np.array(coordinates, float)
-    if params["misalignment"] and len(found):
+    inner = shape
+    if params["misalignment"]:
         inner = resampled_shape(params, shape)
-        moves = section_shifts(params, shape, shape[0])
         section = np.clip(np.floor(found[:, 0] + 0.5).astype(int), 0, shape[0] - 1)
-        found[:, 1:] += moves[section]
+        found[:, 1:] += section_shifts(params, shape, shape[0])[section]
         found += (np.asarray(inner) - np.asarray(shape)) / 2
-    else:
-        inner = tuple(shape)
     if matrix is not None:
         found = moved_points(found, matrix, inner, shape, elastic)
     found = found[:, [AXES.index(axis) for axis in params["order"]]]
