@@ -201,7 +201,9 @@ def peak_bytes(name: str, file: Path, value: float) -> int:
     """The same in a process of its own."""
     code = f"from benchmarks import neurons; neurons.peak({name!r}, {str(file)!r}, {value!r})"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=harness.FOLDER.parent, capture_output=True, text=True, check=True
+    )
     return int(done.stdout.strip().splitlines()[-1])
 
 
