@@ -11,6 +11,7 @@ from scipy import ndimage
 from brodmann.augment import AUGMENTATIONS, Unchanged, make_augmentation
 from brodmann.augment.em import EM
 from brodmann.core import DataError, RecipeError, keyed_rng
+from brodmann.report.methods import describe_method
 
 SWITCHES = [name for name in EM.__dataclass_fields__ if name.endswith("_p")]
 OFF = dict.fromkeys(SWITCHES, 0.0)
@@ -417,6 +418,12 @@ def test_probabilities_are_kept():
 def test_bad_options_are_refused(options, word):
     with pytest.raises(RecipeError, match=word):
         make_augmentation("em", options)
+
+
+def test_every_option_says_what_it_does():
+    options = describe_method("em")["options"]
+    assert {option["name"] for option in options} == set(EM().options())
+    assert all(option["meaning"] for option in options)
 
 
 def test_options_go_round():

@@ -47,7 +47,7 @@ class EM(PatchAugmentation):
     Parameters
     ----------
     flip_p
-        Probability of a flip along z, y and x, each drawn on its own.
+        Probability of a flip along each of z, y and x, drawn one by one.
     transpose_p
         Probability that axes of equal size are put in a random order, the old one among them.
         Only y and x of equal spacing in sections; with flips these are the quarter turns.
@@ -58,48 +58,54 @@ class EM(PatchAugmentation):
     elastic_p
         Probability of a smooth displacement.
     elastic_knot_px
-        Distance between its knots, in pixels of the plane.
+        Distance between knots of the displacement, in pixels of the plane.
     elastic_px
-        Its largest length along each axis, in pixels of the plane; below 0.4 knots, so that
+        Largest displacement along each axis, in pixels of the plane; below 0.4 knots, so that
         tissue never folds.
     slip_p
         Probability that one section is displaced in the plane.
     translation_p
         Probability that all sections from one on are displaced in the plane.
     misalignment_px
-        Length of a displacement, which is then rounded to whole pixels along y and x.
-    missing_p, missing_sections
-        How many sections are blank in the image, never all.
+        Length of a slip or translation, rounded to whole pixels along y and x.
+    missing_p
+        Probability that sections are blank in the image.
+    missing_sections
+        How many sections are blank, never all.
     missing_fill
-        What blanks hold, any out of "black" (the darkest value), "mean" and "noise".
+        What blank sections hold, any out of "black" (the darkest value), "mean" and "noise".
     missing_ignore
         Whether labels of missing sections become ignore (0 where ids are unsigned).
-    blur_p, blur_sections
+    blur_p
+        Probability that sections are out of focus.
+    blur_sections
         How many sections in a row are out of focus.
     blur_box_p
         Probability that a blur covers a box only, not whole sections.
     blur_sigma_px
         Gaussian sigma in the plane.
-    cutout_p, cutout_boxes
-        How many boxes of the image are blank.
+    cutout_p
+        Probability that boxes of the image are blank.
+    cutout_boxes
+        How many boxes are blank.
     cutout_px
-        Their sides in pixels of the plane, along z by the spacing; at most half a patch.
+        Sides of boxes in pixels of the plane, along z by the spacing; at most half a patch.
     cutout_fill
         What boxes hold, any out of "black", "mean" and "noise".
     contrast_p, contrast
-        Factor about the mean, for the patch.
+        Factor about the mean of the patch, cut to the range that was there.
     brightness_p, brightness_std
-        Shift for the patch, in deviations of the volume.
+        Shift of the patch, in deviations of the volume.
     gamma_p, gamma
-        Exponent for the patch, on the image or its negative alike often.
+        Exponent for the patch, on the image or its negative, either as often.
     section_contrast_p, section_contrast
-        The same, drawn for each section of a patch.
+        Factor about its mean for each section of a patch.
     section_brightness_p, section_brightness_std
-        The same, drawn for each section of a patch.
+        Shift for each section of a patch, in deviations of the volume.
     section_gamma_p, section_gamma
-        The same, drawn for each section of a patch.
+        Exponent for each section of a patch.
     noise_p, noise_std
-        Gaussian.
+        Deviation of Gaussian noise, in deviations of the volume.
     isotropic_sections
         Factor on the probabilities of slip, translation, missing, blur and section_* in isotropic
         volumes; 0 turns them off.
