@@ -211,3 +211,14 @@ def test_a_scheduler_that_dies_is_an_error_and_the_rerun_goes_on(tmp_path):
     done = marks.read(30)
     assert 6 <= len(done) < 30 and all((tmp_path / f"{n}.txt").exists() for n in done)
     check_outcome(tmp_path, run_blocks(work, GRID, Marks(tmp_path / "m", "a"), Engine("serial")))
+
+
+def deaf():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_workers(cluster):
+    """They would die with long traces; the command ends them instead, and hears it itself."""
+    heard = cluster.client().run(deaf)
+    assert heard and all(heard.values())
+    assert not deaf()

@@ -136,7 +136,7 @@ def neurons(
         )
     if result["missing_chunks"]:
         typer.echo(
-            f"brodmann: {result['missing_chunks']} chunks of {affinities} are not on disk; they "
+            f"brodmann: chunks of {affinities} that are not on disk: {result['missing_chunks']}; they "
             "were read as 0",
             err=True,
         )

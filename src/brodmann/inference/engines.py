@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,33 +123,38 @@ class Engine(AbstractContextManager):
                     "start it with `dask scheduler`, or leave --scheduler out",
                 ) from error
             return self._client
-        self._cluster = distributed.LocalCluster(
-            n_workers=self.workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            host="127.0.0.1",
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
-        self._client = distributed.Client(self._cluster, set_as_default=False)
-        self._client.register_plugin(_deaf_to_ctrl_c())
+        with _deaf_to_ctrl_c():
+            self._cluster = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                host="127.0.0.1",
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+            self._client = distributed.Client(self._cluster, set_as_default=False)
         return self._client
 
 
-def _deaf_to_ctrl_c() -> Any:
-    """A plugin for workers of our own: a terminal sends Ctrl-C to them too, but we end them."""
-    import signal
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Threads and processes begun here, and all that these begin, never see Ctrl-C.
 
-    from distributed import WorkerPlugin
+    A terminal sends it to workers too; but we end them. One that comes meanwhile comes after.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
 
-    class Deaf(WorkerPlugin):
-        def setup(self, worker: Any) -> None:
-            # Only a main thread may; where it is another, the worker says more when it ends.
-            with contextlib.suppress(ValueError):
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return Deaf()
+    # Begun later, it would let the signal through again in the thread that begins it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_blocks(
