@@ -27,7 +27,7 @@ IN_FLIGHT = 3
 POLL_S = 0.5
 CONNECT_S, CLOSE_S = 10, 2
 ALLOWED_DEATHS = 3
-"""A block at which so many workers died, one after another, is given up."""
+"""A block that so many workers had in hand when they died is given up."""
 
 
 def quiet(what: str, done: int, total: int, note: str) -> None:
@@ -385,7 +385,7 @@ def _named(error: BaseException, block: Block, what: str) -> BaseException:
         )
     if type(error).__name__ == "KilledWorker":
         return RecipeError(
-            f"{ALLOWED_DEATHS} workers died at this block, one after another",
+            f"{ALLOWED_DEATHS} workers died, one after another, with this block in hand",
             where,
             fix="they may lack memory: fewer workers, or smaller blocks",
         )
