@@ -199,8 +199,7 @@ class Model:
             )
             table = folder / "labels.csv"
             problem, options = tree["problem"], tree.get("problem_options") or {}
-            needs_table = PROBLEMS[problem] is PROBLEMS["semantic"]
-            label_map = LabelMap.from_csv(table) if needs_table else None
+            label_map = LabelMap.from_csv(table) if PROBLEMS[problem].labelled else None
             outputs = PROBLEMS[problem](label_map, plan, **options).outputs
             channels = tuple(tree["channels"])
             nets = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ class Problem(Protocol):
     It is made from a label map (None where answers are no classes), a plan, and options that
     are plain data.
     """
+
+    labelled: ClassVar[bool]
+    """Whether answers are classes of a label map."""
 
     @property
     def outputs(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,6 +54,7 @@ class Neurons:
     offsets: str | Sequence[Sequence[int]] = "nearest"
     widen: int = 1
     dice: float = 1.0
+    labelled: ClassVar[bool] = False
     convention: Convention = field(init=False)
 
     def __post_init__(self) -> None:

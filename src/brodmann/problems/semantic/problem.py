@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Semantic:
 
     label_map: LabelMap
     plan: Plan
+    labelled: ClassVar[bool] = True
 
     @property
     def outputs(self) -> int:
