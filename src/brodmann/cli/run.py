@@ -98,7 +98,7 @@ def _neurons(
         from rich.table import Table
         from rich.text import Text
 
-        from brodmann.report.neurons import MEASURES, spread
+        from brodmann.report.neurons import MEASURES, membranes, spread
 
         line(f"\n{result['title']}", "bold")
         table = Table("post-processing", box=None, pad_edge=False)
@@ -113,6 +113,8 @@ def _neurons(
         console = out()
         console.width = max(console.width, WIDTH)
         console.print(table)
+        if membranes(result):
+            line(membranes(result))
         line(f"result  {folder / 'result.json'}, table.csv, table.md")
         line(f"models  {folder}/seed*/model")
         line(f"report  {folder / 'report' / 'report.html'}")

@@ -73,6 +73,7 @@ def neurons_markdown(result: Mapping[str, Any]) -> str:
         f"# {result['title']}",
         "\n".join("| " + " | ".join(line) + " |" for line in lines),
         caption(result),
+        membranes(result),
         "\n".join(f"- {note}" for note in result["notes"]),
         f"    {result['command']}" if result["command"] else "",
     ]
@@ -88,6 +89,17 @@ def caption(result: Mapping[str, Any]) -> str:
         "VI and ARAND are better. Thresholds were chosen on the tuning part, by the lowest "
         f"{CHOICES[result['recipe']['segment']['choose_by']]} there; "
         "truth label 0 is not counted."
+    )
+
+
+def membranes(result: Mapping[str, Any]) -> str:
+    """How well membranes are drawn, in a sentence; empty where they are not marked."""
+    row = result["membranes"]
+    if row is None:
+        return ""
+    return (
+        f"Membrane voxels: F1 {spread(row, 'f1')}, precision {spread(row, 'precision')}, recall "
+        f"{spread(row, 'recall')}."
     )
 
 
@@ -134,6 +146,7 @@ def write_neurons_page(
         measures=MEASURES,
         spread=spread,
         caption=caption(result),
+        membranes=membranes(result),
         settings=[
             s for s in SETTINGS if any(s in one for r in result["rows"] for one in r["seeds"])
         ],

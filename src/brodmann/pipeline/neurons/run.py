@@ -19,6 +19,7 @@ from brodmann.io import write_volume
 from brodmann.io.raw import blocks
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.model import Model
+from brodmann.pipeline.neurons.membranes import membrane_scores
 from brodmann.pipeline.neurons.recipe import NeuronRecipe
 from brodmann.pipeline.neurons.segmenting import (
     as_volume,
@@ -134,8 +135,9 @@ class NeuronRun:
         def work(stage: Path) -> dict[str, Any]:
             fragments = recipe.segment.fragments
             total = len(fragments.thresholds) * len(fragments.sigmas) * len(recipe.segment.methods)
+            tuning = read(tune)
             choices, trials = choose(
-                recipe, read(tune), tune, self._counter("tune post-processing", total)
+                recipe, tuning, tune, self._counter("tune post-processing", total)
             )
             write_json(stage / "trials.json", trials)
             affinities = read(test)
@@ -150,8 +152,11 @@ class NeuronRun:
                     scores.append(scores_of(labels, sample, recipe.score))
                     count()
                 rows[choice.method] = {**choice.to_dict(), "test": mean_scores(scores)}
-            trivial = trivial_rows(recipe, affinities, tune, test)
-            return {"methods": rows, "trivial": trivial}
+            outcome = {"methods": rows, "trivial": trivial_rows(recipe, affinities, tune, test)}
+            if not recipe.affinities.widen:
+                # The truth has borders of its own, as voxels that belong to no neuron.
+                outcome["membranes"] = membrane_scores(tuning | affinities, tune, test)
+            return outcome
 
         depends = {
             "predict": key,

@@ -14,13 +14,14 @@ def neuron_table(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     ----------
     seeds : mapping
         Seed -> outcome: `methods` (name -> settings and `test` scores) and `trivial`
-        (name -> scores).
+        (name -> scores), and `membranes` (scores) where they are marked.
 
     Returns
     -------
     dict
         `rows`: name, n, `mean`, `std` (n - 1; None of one seed) and `seeds`; `trivial`: the
-        same of the rows without agglomeration; `best`: the name of the row of lowest mean VI.
+        same of the rows without agglomeration; `membranes`: one such row, or None; `best`: the
+        name of the row of lowest mean VI.
 
     Example
     -------
@@ -40,7 +41,10 @@ def neuron_table(seeds: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         for name in first["trivial"]
     ]
     best = min(rows, key=lambda row: row["mean"]["vi"])["name"]
-    return {"rows": rows, "trivial": trivial, "best": best}
+    membranes = None
+    if "membranes" in first:
+        membranes = _row("membranes", {s: {"test": out["membranes"]} for s, out in seeds.items()})
+    return {"rows": rows, "trivial": trivial, "membranes": membranes, "best": best}
 
 
 def _row(name: str, found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
