@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.core import Dataset, Sample
+from brodmann.core import Dataset
 from brodmann.core.files import make_folder, write_text
 from brodmann.io import read_volume
-from brodmann.metrics.clusters import cluster_table, neuron_errors
+from brodmann.metrics.clusters import ClusterTable, cluster_table, neuron_errors
 from brodmann.pipeline.neurons.recipe import NeuronRecipe
 from brodmann.report.neurons import neurons_csv, neurons_markdown, write_neurons_page
 
@@ -68,29 +68,41 @@ def write_neuron_report(
         )
     ]
     if not recipe.score.per_slice:
-        figures += [
-            (
-                f"{what} in 3D",
-                f"The largest neurons of the {'truth' if what == 'Truth' else 'test part'}.",
-                render_neurons(
-                    labels, sample.image.spacing, ids=largest(labels, truth), path=out / name
-                ),
+        neurons = largest(truth)
+        bodies = counterparts(table, neurons)
+        for what, labels, ids, text in (
+            ("Truth", truth, neurons, f"The {len(neurons)} largest neurons of {sample.name}."),
+            ("Segments", segments, bodies, "The segment with most of each, in its colour; where "
+             "two neurons are merged, they have the colour of the larger one."),
+        ):  # fmt: skip
+            path = out / f"{what.lower()}3d.png"
+            figures.append(
+                (
+                    f"{what} in 3D",
+                    text,
+                    render_neurons(labels, sample.image.spacing, ids=ids, path=path),
+                )
             )
-            for what, labels, name in (
-                ("Truth", truth, "truth3d.png"),
-                ("Segments", segments, "segments3d.png"),
-            )
-        ]
     rows = errors.rows[:MOST_ERRORS]
     return write_neurons_page(result, curves[seed], figures, rows, out)
 
 
-def largest(labels: np.ndarray, truth: np.ndarray, count: int = 24) -> list[int]:
-    """Ids of the largest bodies within the truth's neurons."""
-    ids, sizes = np.unique(labels[(truth > 0) & (labels > 0)], return_counts=True)
+def largest(truth: np.ndarray, count: int = 24) -> list[int]:
+    """Ids of the largest neurons, the largest first."""
+    ids, sizes = np.unique(truth[truth > 0], return_counts=True)
     return [int(i) for i in ids[np.argsort(sizes, kind="stable")[::-1][:count]]]
 
 
-def shown_sample(parts: Mapping[str, Dataset]) -> Sample:
-    """The test volume that the pictures show."""
-    return parts["test"][0]
+def counterparts(table: ClusterTable, neurons: list[int]) -> list[int]:
+    """For each neuron the segment with most of it that no neuron before it has taken.
+
+    So a picture of these, coloured by their order, has the colours of the neurons; where two are
+    merged the second goes without.
+    """
+    taken: list[int] = []
+    for neuron in neurons:
+        own = np.flatnonzero(table.truth_ids == np.uint64(neuron))
+        best = own[np.argsort(table.counts[own], kind="stable")[::-1]]
+        segment = next((int(table.segment_ids[i]) for i in best[:1] if table.segment_ids[i]), 0)
+        taken.append(segment if segment not in taken else 0)
+    return taken
