@@ -13,7 +13,7 @@ from typing import Any
 import typer
 import typer.core
 
-from brodmann.cli import augment, data, doctor, neurons, predict, recipes, run, score
+from brodmann.cli import augment, data, doctor, neurons, predict, recipes, run, score, shapes
 from brodmann.core import BrodmannError
 
 HELP = """Learn to map brains from microscopy with few labels.
@@ -99,6 +99,7 @@ app.command("run")(run.run)
 app.add_typer(augment.app, name="augment")
 app.command("predict")(predict.predict)
 app.command("neurons")(neurons.neurons)
+app.command("shapes")(shapes.shapes)
 app.add_typer(score.app, name="score")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
