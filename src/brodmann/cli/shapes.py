@@ -23,7 +23,11 @@ def shapes(
     smooth: int = typer.Option(
         0, "--smooth", min=0, help="Rounds of smoothing; 10 take away the staircase."
     ),
-    keep: float = typer.Option(1.0, "--keep", help="Share of the triangles to keep, in (0, 1]."),
+    keep: float = typer.Option(
+        1.0,
+        "--keep",
+        help="Share of the triangles to keep, in (0, 1]; takes minutes on large segments.",
+    ),
     spacing: str = typer.Option(
         None, "--spacing", metavar="Z,Y,X", help="Micrometres per voxel, for files that do not say."
     ),
