@@ -13,7 +13,7 @@ from typing import Any
 import typer
 import typer.core
 
-from brodmann.cli import augment, data, doctor, neurons, predict, recipes, run, score, shapes
+from brodmann.cli import augment, data, doctor, neurons, predict, recipes, run, score, shapes, view
 from brodmann.core import BrodmannError
 
 HELP = """Learn to map brains from microscopy with few labels.
@@ -102,6 +102,7 @@ app.command("neurons")(neurons.neurons)
 app.command("shapes")(shapes.shapes)
 app.add_typer(score.app, name="score")
 app.add_typer(data.app, name="data")
+app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)
 
 
