@@ -14,6 +14,7 @@ from brodmann.datasets.folder import read_folder, write_folder
 from brodmann.datasets.layout import scan
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import with_split
+from brodmann.pipeline.counting import Report, counter
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.folds import Copying, Fold, learned_from, make_folds
 from brodmann.pipeline.mapping import map_image
@@ -22,8 +23,6 @@ from brodmann.pipeline.recipe import Recipe
 from brodmann.pipeline.stages import Stages, content_key, file_hash
 
 HEADLINES = ("mean_dice", "mean_f1", "mean_iou", "mean_precision", "mean_recall")
-Report = Callable[[str, int, int, str], None]
-"""Called as (what, done, total, note) while work goes on."""
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Run:
 
             def make(stage: Path) -> dict[str, Any]:
                 dataset = DATASETS[kind](**params)
-                counted = _counted(dataset, self._counter("data", len(dataset)))
+                counted = _counted(dataset, counter(self.report, "data", len(dataset)))
                 write_folder(counted, stage / "dataset")
                 return {"samples": len(dataset)}
 
@@ -203,7 +202,7 @@ class Run:
                     members[f"fold{fold}"] = model.only(net)
             for label, member in members.items():
                 out = make_folder(stage / label) if label else stage
-                count = self._counter(f"predict {label}".strip(), len(test))
+                count = counter(self.report, f"predict {label}".strip(), len(test))
                 for name in test.names:
                     map_image(
                         member,
@@ -238,16 +237,6 @@ class Run:
         depends = {"predict": key, "score": self.recipe.score.model_dump()}
         outcome, _ = self.stages.run("score", depends, work)
         return outcome
-
-    def _counter(self, what: str, total: int) -> Callable[[], None]:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            self.report(what, done, total, "")
-
-        return advance
 
 
 def labelled_names(path: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -17,6 +16,7 @@ from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.registry import DATASETS
 from brodmann.io import write_volume
 from brodmann.io.raw import blocks
+from brodmann.pipeline.counting import Report, counter
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.neurons.membranes import membrane_scores
@@ -35,8 +35,6 @@ from brodmann.pipeline.stages import Stages, content_key
 
 PARTS = ("train", "tune", "test")
 HASH_BLOCK_VOXELS = 1 << 24
-Report = Callable[[str, int, int, str], None]
-"""Called as (what, done, total, note) while work goes on."""
 
 
 @dataclass
@@ -137,12 +135,12 @@ class NeuronRun:
             total = len(fragments.thresholds) * len(fragments.sigmas) * len(recipe.segment.methods)
             tuning = read(tune)
             choices, trials = choose(
-                recipe, tuning, tune, self._counter("tune post-processing", total)
+                recipe, tuning, tune, counter(self.report, "tune post-processing", total)
             )
             write_json(stage / "trials.json", trials)
             affinities = read(test)
             rows = {}
-            count = self._counter("segment", len(choices) * len(test))
+            count = counter(self.report, "segment", len(choices) * len(test))
             for choice in choices:
                 scores = []
                 for sample in test:
@@ -165,16 +163,6 @@ class NeuronRun:
         }
         outcome, _ = self.stages.run("segment", depends, work)
         return outcome
-
-    def _counter(self, what: str, total: int) -> Callable[[], None]:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            self.report(what, done, total, "")
-
-        return advance
 
 
 def open_parts(recipe: NeuronRecipe) -> dict[str, Dataset]:

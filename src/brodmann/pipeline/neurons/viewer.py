@@ -90,6 +90,17 @@ def _range(volume: Volume) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+def _zoom(volume: Volume) -> tuple[float, float]:
+    """Voxels a pixel of the sections, and voxels across the 3D view: so that all is seen."""
+    longest = max(n * s for n, s in zip(volume.spatial_shape, volume.spacing))
+    voxels = longest / min(volume.spacing)
+    return voxels / PANEL_PIXELS, 1.5 * voxels
+
+
+PANEL_PIXELS = 400
+"""A panel's height on a usual screen."""
+
+
 def start_viewer(layers: Sequence[Layer], port: int = 0) -> Any:
     """Serve the layers on 127.0.0.1; returns a neuroglancer.Viewer, which serves while it lives.
 
@@ -118,6 +129,8 @@ def start_viewer(layers: Sequence[Layer], port: int = 0) -> Any:
         )
         state.position = [n / 2 for n in reversed(layers[0].volume.spatial_shape)]
         state.layout = "4panel"
+        state.cross_section_scale, state.projection_scale = _zoom(layers[0].volume)
+        state.show_slices = False
         for layer in layers:
             _add(neuroglancer, state, layer)
     return viewer
@@ -206,6 +219,9 @@ def export_layers(
         "dimensions": {axis: [step, "m"] for axis, step in zip("xyz", metres)},
         "position": [n / 2 for n in reversed(first.spatial_shape)],
         "layers": entries,
+        "crossSectionScale": _zoom(first)[0],
+        "projectionScale": _zoom(first)[1],
+        "showSlices": False,
         "layout": "4panel",
     }
     path = write_json(folder / "state.json", state)

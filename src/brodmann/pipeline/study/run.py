@@ -15,9 +15,10 @@ from typing import Any
 from brodmann.core import RecipeError
 from brodmann.core.files import make_folder, write_json
 from brodmann.datasets.registry import DATASETS
+from brodmann.pipeline.counting import Report
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.recipe import Recipe
-from brodmann.pipeline.run import Report, dataset_hash, run_recipe
+from brodmann.pipeline.run import dataset_hash, run_recipe
 from brodmann.pipeline.stages import MARK, content_key
 from brodmann.pipeline.study.recipe import Row, Study, models_of
 from brodmann.pipeline.study.table import Finished, make_table, units_of
