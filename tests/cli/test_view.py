@@ -97,8 +97,15 @@ def test_the_server_gives_the_voxels_and_surfaces(files):
             (count,) = np.frombuffer(raw, "<u4", 1)
             assert count == len(mesh.vertices)
             points = np.frombuffer(raw, "<f4", 3 * count, 4).reshape(-1, 3)
-            expected = mesh.vertices[:, ::-1] * 1000 + [4, 4, 15]
-            np.testing.assert_allclose(points, expected, rtol=1e-5)
+            # Metres in the order of the axes, as the package's own generator gives them, which
+            # counts from the centre of the first voxel though its sections begin at the corner.
+            low, high = (np.array(c) * SPACING * 1e-6 for c in ((1, 3, 4), (5, 12, 25)))
+            np.testing.assert_allclose(points.min(0), low, atol=4e-9)
+            np.testing.assert_allclose(points.max(0), high, atol=4e-9)
+            faces = np.frombuffer(raw, "<u4", -1, 4 + 12 * count).reshape(-1, 3)
+            a, b, c = np.moveaxis(points[faces].astype(float), 1, 0)
+            signed = float(np.sum(a * np.cross(b, c)) / 6)
+            assert signed == pytest.approx(mesh.volume_um3 * 1e-18, rel=0.01)
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(f"mesh/{key}/99")
 
@@ -135,3 +142,15 @@ def test_what_cannot_be_shown_is_one_line(files):
         done = run(*args, "--no-browser")
         assert done.exit_code == 2 and words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_signed_ids_are_served_unsigned(files):
+    pytest.importorskip("neuroglancer")
+    folder, data = files
+    ids = data["ids.zarr"].astype(np.int64)
+    write_volume(folder / "i.zarr", Volume(ids, "zyx", SPACING), labels=True)
+    layers = open_layers(folder / "em.zarr", [folder / "i.zarr"])
+    viewer = start_viewer(layers)
+    (local,) = [v for v in viewer.volume_manager.volumes.values() if v.data_type == "uint64"]
+    raw, _ = local.get_encoded_subvolume("npz", np.zeros(3, int), np.array(ids.shape), "1,1,1")
+    assert np.array_equal(np.load(io.BytesIO(zlib.decompress(raw))), ids)

@@ -21,6 +21,7 @@ void main() {
 }
 """
 """Affinities along x, y, z as red, green, blue."""
+METRES_PER_UM = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +175,26 @@ def _labels_source(neuroglancer: Any, volume: Volume, space: Any) -> Any:
                 mesh = mesh_segment(volume, object_id, found[0], smooth=5)
             except DataError:
                 raise InvalidObjectIdForMesh from None
-            nm = (mesh.vertices + np.array(volume.spacing) / 2)[:, ::-1] * NM_PER_UM
-            head = np.uint32(len(nm)).astype("<u4").tobytes()
-            return head + nm.astype("<f4").tobytes() + mesh.faces.astype("<u4").tobytes()
+            # As the package's own surfaces: metres from the first voxel's corner, in the order of
+            # the array's axes, faces outwards in that order.
+            metres = (mesh.vertices + np.array(volume.spacing) / 2) * METRES_PER_UM
+            head = np.uint32(len(metres)).astype("<u4").tobytes()
+            faces = mesh.faces[:, ::-1].astype("<u4")
+            return head + metres.astype("<f4").tobytes() + faces.tobytes()
 
-    return Source(volume.data, dimensions=space, volume_type="segmentation")
+    data = _Unsigned(volume.data) if volume.dtype.kind == "i" else volume.data
+    return Source(data, dimensions=space, volume_type="segmentation")
+
+
+class _Unsigned:
+    """Ids as the client knows them: it has no int64."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.shape = data, tuple(data.shape)
+        self.dtype = np.dtype(f"u{np.dtype(data.dtype).itemsize}")
+
+    def __getitem__(self, window: Any) -> np.ndarray:
+        return np.asarray(self.data[window]).astype(self.dtype)
 
 
 def export_layers(
@@ -214,7 +230,7 @@ def export_layers(
             entry["shader"] = layer.shader
         entries.append(entry)
     first = layers[0].volume
-    metres = [float(f"{s * 1e-6:.9g}") for s in reversed(first.spacing)]
+    metres = [float(f"{s * METRES_PER_UM:.9g}") for s in reversed(first.spacing)]
     state = {
         "dimensions": {axis: [step, "m"] for axis, step in zip("xyz", metres)},
         "position": [n / 2 for n in reversed(first.spatial_shape)],
