@@ -8,7 +8,6 @@ long as the count.
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from typing import Any
@@ -87,7 +86,6 @@ def run(repeats: int) -> dict[str, Any]:
         two_threads_s=round(statistics.median(two), 4),
         elf_s=round(elf_s, 3),
         mvox_per_s=round(truth.size / 1e6 / statistics.median(mine), 1),
-        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000),
     )
 
 

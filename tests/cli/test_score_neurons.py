@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_function(files):
         (["--border-um", "0.006"], {"border_um": 0.006, "spacing_um": (0.03, 0.006, 0.006)}),
         (["--border-um", "0.006", "--volumetric"],
          {"border_um": 0.006, "spacing_um": (0.03, 0.006, 0.006), "in_plane": False}),
-        (["--per-slice", "--singletons"], {"per_slice": True, "zero": "singletons"}),
+        (["--per-slice", "--zero", "singletons"], {"per_slice": True, "zero": "singletons"}),
     ):  # fmt: skip
         done = run(*pair, "--json", *args)
         assert done.exit_code == 0, done.output
@@ -52,6 +52,16 @@ def test_people_see_a_table_and_where_the_errors_went(files):
     assert done.exit_code == 0 and "arand" in done.stdout and "e.csv" in done.stdout
     rows = list(csv.DictReader((folder / "e.csv").open(encoding="utf-8")))
     assert {int(row["neuron"]) for row in rows} == set(np.unique(truth).tolist()) - {0}
+
+
+def test_errors_are_of_the_voxels_that_count(files):
+    folder, truth, segments = files
+    border = ["--border-um", "0.006", "--errors", folder / "e.csv"]
+    assert run(folder / "pred.tif", folder / "truth.zarr", *border).exit_code == 0
+    rows = list(csv.DictReader((folder / "e.csv").open(encoding="utf-8")))
+    expected = cluster_scores(truth, segments, border_um=0.006, spacing_um=(0.03, 0.006, 0.006))
+    for name in ("vi_split", "vi_merge"):
+        assert sum(float(r[name]) for r in rows) == pytest.approx(getattr(expected, name))
 
 
 def test_bad_input_is_one_line_and_exit_2(files):

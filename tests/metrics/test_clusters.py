@@ -55,6 +55,16 @@ def test_ids_beyond_what_a_float_holds_stay_apart():
     assert as_dict(cluster_table(truth, segments)) == counted(truth, segments)
 
 
+def test_ids_that_differ_in_high_bits_alone_are_as_quick():
+    truth, segments = pair(2, (60, 200), high=3000, low=1)
+    found = cluster_table(truth.astype(np.uint64) << np.uint64(48), segments)
+    plain = cluster_table(truth, segments)
+    np.testing.assert_array_equal(np.sort(found.counts), np.sort(plain.counts))
+    assert len(found.counts) > 10_000
+    with pytest.raises(RecipeError, match="ignore"):
+        cluster_table(truth, segments, ignore=-1)
+
+
 def test_a_table_of_very_many_pairs_grows(monkeypatch):
     monkeypatch.setattr(table, "FIRST_SLOTS", 4)
     truth, segments = pair(1, (30, 40), high=1000, low=1)
@@ -81,7 +91,7 @@ def test_slabs_threads_and_masks_change_nothing(seed, slab, workers, masked):
 @given(st.integers(0, 999))
 def test_scores_are_skimages(seed):
     truth, segments = pair(seed)
-    found = cluster_scores(truth, segments)
+    found = cluster_scores(truth, segments, zero="segment")
     inside = truth > 0
     split, merge = variation_of_information(truth[inside], segments[inside])
     error, precision, recall = adapted_rand_error(truth, segments, ignore_labels=(0,))
@@ -130,7 +140,12 @@ def test_segment_0_is_a_segment_or_singletons():
     expected = cluster_scores(truth, apart)
     found = cluster_scores(truth, segments, zero="singletons")
     assert found.as_dict() == pytest.approx(expected.as_dict(), abs=1e-12)
-    assert cluster_scores(truth, segments).vi != pytest.approx(expected.vi)
+    plain = cluster_scores(truth, segments, zero="segment")
+    assert plain.vi != pytest.approx(expected.vi) and plain.arand != pytest.approx(expected.arand)
+    cremi = cluster_scores(truth, segments)
+    assert (cremi.vi_split, cremi.vi_merge) == (plain.vi_split, plain.vi_merge)
+    for name in ("arand", "arand_precision", "arand_recall"):
+        assert getattr(cremi, name) == pytest.approx(getattr(expected, name), abs=1e-12)
     with pytest.raises(RecipeError, match="singletons"):
         cluster_scores(truth, segments, zero="none")
 

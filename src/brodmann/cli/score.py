@@ -94,13 +94,18 @@ def neurons(
     per_slice: bool = typer.Option(
         False, "--per-slice", help="Score each section by itself and average (ISBI 2012)."
     ),
-    singletons: bool = typer.Option(
-        False, "--singletons", help="Segment 0 is no segment: each of its voxels stands alone."
+    zero: str = typer.Option(
+        "cremi",
+        "--zero",
+        help="Segment 0: segment, singletons (each voxel alone), or cremi (a segment to VI, "
+        "alone to ARAND).",
     ),
     spacing_um: str = typer.Option(
         None, "--spacing-um", metavar="Z,Y,X", help="Spacing where the true file does not say it."
     ),
-    errors: Path = typer.Option(None, "--errors", help="Write every neuron's error as CSV."),
+    errors: Path = typer.Option(
+        None, "--errors", help="Write what every neuron adds to VI as CSV (of the whole volume)."
+    ),
     workers: int = typer.Option(1, "--workers", min=1, help="Threads; changes no number."),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
@@ -122,7 +127,7 @@ def neurons(
         border_voxels=border_voxels,
         in_plane=not volumetric,
         per_slice=per_slice,
-        zero="singletons" if singletons else "segment",
+        zero=zero,
         spacing_um=parse_spacing(spacing_um),
         errors=errors,
         workers=workers,

@@ -38,7 +38,7 @@ def shapes(
     The volume is passed once in slabs for the boxes of all segments, then only the box of
     each chosen one is read. Surfaces are closed; skeletons are by TEASAR.
 
-    Example: brodmann shapes segments.zarr shapes --largest 20 --smooth 10 --keep 0.2
+    Example: brodmann shapes segments.zarr shapes --largest 20 --smooth 10
     """
     from brodmann.pipeline.neurons.shapes import COLUMNS, write_shapes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from brodmann.core import DataError
 from brodmann.core.volume import check_same_grid
-from brodmann.metrics.clusters import cluster_scores, cluster_table, neuron_errors
+from brodmann.metrics.clusters import cluster_scores, cluster_table, counted_voxels, neuron_errors
 from brodmann.metrics.clusters.scores import Zero
 
 
@@ -21,7 +21,7 @@ def score_neurons(
     border_voxels: float | None = None,
     in_plane: bool = True,
     per_slice: bool = False,
-    zero: Zero = "segment",
+    zero: Zero = "cremi",
     spacing_um: Sequence[float] | None = None,
     errors: Path | None = None,
     workers: int = 1,
@@ -33,7 +33,8 @@ def score_neurons(
     pred, truth : Path
         Any label volume that `read_volume` reads.
     errors : Path, optional
-        A CSV to write with every true neuron's error (borders counted).
+        A CSV to write with what every true neuron adds to VI: of the same voxels, segment 0
+        as one segment, and of the volume as a whole even with `per_slice`.
 
     Returns
     -------
@@ -68,7 +69,10 @@ def score_neurons(
     )
     result: dict[str, Any] = {"pred": str(pred), "truth": str(truth), "scores": scores.as_dict()}
     if errors is not None:
-        table = cluster_table(known, segments, ignore=ignore, workers=workers, where=str(truth))
+        keep = counted_voxels(known, border_voxels, border_um, in_plane=in_plane)
+        table = cluster_table(
+            known, segments, ignore=ignore, keep=keep, workers=workers, where=str(truth)
+        )
         neuron_errors(table).write_csv(errors)
         result["errors"] = str(errors)
     return result

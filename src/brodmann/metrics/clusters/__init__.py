@@ -2,7 +2,12 @@
 
 from brodmann.metrics.clusters.borders import border_mask
 from brodmann.metrics.clusters.errors import NeuronErrors, neuron_errors
-from brodmann.metrics.clusters.scores import ClusterScores, cluster_scores, scores_of_table
+from brodmann.metrics.clusters.scores import (
+    ClusterScores,
+    cluster_scores,
+    counted_voxels,
+    scores_of_table,
+)
 from brodmann.metrics.clusters.table import ClusterTable, cluster_table
 
 __all__ = [
@@ -12,6 +17,7 @@ __all__ = [
     "border_mask",
     "cluster_scores",
     "cluster_table",
+    "counted_voxels",
     "neuron_errors",
     "scores_of_table",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from brodmann.core import DataError, RecipeError, Volume
 from brodmann.metrics.clusters.borders import border_mask
 from brodmann.metrics.clusters.table import ClusterTable, cluster_table
 
-Zero = Literal["segment", "singletons"]
+Zero = Literal["cremi", "segment", "singletons"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cluster_scores(
     in_plane: bool = True,
     spacing_um: Sequence[float] | None = None,
     per_slice: bool = False,
-    zero: Zero = "segment",
+    zero: Zero = "cremi",
     keep: np.ndarray | None = None,
     workers: int = 1,
     where: str = "",
@@ -83,8 +83,10 @@ def cluster_scores(
         Taken from a truth that is a Volume.
     per_slice : bool
         Score each slice by itself and give the mean over slices, as ISBI 2012 does.
-    zero : "segment" or "singletons"
-        What segment 0 is: one segment, or voxels each by itself (the Rand error of SNEMI3D).
+    zero : "cremi", "segment" or "singletons"
+        What segment 0 is: one segment, voxels each by itself, or, as in CREMI's own programs,
+        one segment to VI and voxels by themselves to the Rand error. Without a segment 0 all
+        are the same.
     keep : bool array, optional
         Count these voxels only.
     workers : int
@@ -103,6 +105,43 @@ def cluster_scores(
     >>> found = cluster_scores(truth, np.array([[1, 1, 1, 1]]))
     >>> found.vi_split, found.vi_merge, round(found.arand, 3), found.arand_recall
     (0.0, 1.0, 0.5, 1.0)
+    """
+    masks = counted_voxels(
+        truth, border_voxels, border_um, in_plane=in_plane, spacing_um=spacing_um, keep=keep
+    )
+    shape = truth.spatial_shape if isinstance(truth, Volume) else np.shape(truth)
+    if not per_slice or len(shape) < 3:
+        table = cluster_table(
+            truth, segments, ignore=ignore, keep=masks, workers=workers, where=where
+        )
+        return scores_of_table(table, zero=zero, where=where)
+    scores, ids_seen = [], np.zeros(0, np.uint64)
+    for z in range(shape[0]):
+        slab = slice(z, z + 1)
+        mask = masks(slab) if masks else None
+        pair = [_slice(volume, slab) for volume in (truth, segments)]
+        table = cluster_table(*pair, ignore=ignore, keep=mask, where=where)
+        ids_seen = np.union1d(ids_seen, table.truth_ids)
+        if table.voxels:
+            scores.append(scores_of_table(table, zero=zero, where=where, single=True))
+    _refuse_single(ids_seen, where)
+    return ClusterScores(
+        **{k: float(np.mean([getattr(s, k) for s in scores])) for k in scores[0].as_dict()}
+    )
+
+
+def counted_voxels(
+    truth: Any,
+    border_voxels: float | None = None,
+    border_um: float | None = None,
+    *,
+    in_plane: bool = True,
+    spacing_um: Sequence[float] | None = None,
+    keep: np.ndarray | None = None,
+) -> Callable[[slice], np.ndarray] | None:
+    """Slab of slices -> which voxels count, for `cluster_table`; None where all do.
+
+    Parameters as for `cluster_scores`.
     """
     if border_voxels is not None and border_um is not None:
         raise RecipeError("give the border in voxels or in um, not both")
@@ -125,27 +164,11 @@ def cluster_scores(
             mask &= ~border_mask(ids, distance, spacing, in_plane=in_plane, slab=slab)
         return mask
 
-    masks = counted if keep is not None or distance is not None else None
-    if not per_slice or len(shape) < 3:
-        table = cluster_table(
-            truth, segments, ignore=ignore, keep=masks, workers=workers, where=where
-        )
-        return scores_of_table(table, zero=zero, where=where)
-    tables = []
-    for z in range(shape[0]):
-        slab = slice(z, z + 1)
-        mask = masks(slab) if masks else None
-        pair = [_slice(volume, slab) for volume in (truth, segments)]
-        tables.append(cluster_table(*pair, ignore=ignore, keep=mask, where=where))
-    _refuse_single(np.unique(np.concatenate([t.truth_ids for t in tables])), where)
-    scores = [scores_of_table(t, zero=zero, where=where, single=True) for t in tables if t.voxels]
-    return ClusterScores(
-        **{k: float(np.mean([getattr(s, k) for s in scores])) for k in scores[0].as_dict()}
-    )
+    return counted if keep is not None or distance is not None else None
 
 
 def scores_of_table(
-    table: ClusterTable, *, zero: Zero = "segment", where: str = "", single: bool = False
+    table: ClusterTable, *, zero: Zero = "cremi", where: str = "", single: bool = False
 ) -> ClusterScores:
     """Scores of a table from which ignored voxels are gone; `single` allows one neuron.
 
@@ -154,29 +177,28 @@ def scores_of_table(
     DataError
         If the table is empty, or holds one neuron only: one in all would then be right.
     """
-    if zero not in ("segment", "singletons"):
-        raise RecipeError("segment 0 is a segment or singletons", "zero", repr(zero))
+    if zero not in get_args(Zero):
+        raise RecipeError("segment 0 is one of " + ", ".join(get_args(Zero)), "zero", repr(zero))
     if not single or not table.voxels:
         _refuse_single(np.unique(table.truth_ids), where)
     n = float(table.voxels)
     shared = table.counts.astype(np.float64)
     _, row, of_truth = marginal(table.truth_ids, table.counts)
     ids, column, of_segment = marginal(table.segment_ids, table.counts)
-    lone = 0.0
-    if zero == "singletons":
-        loose = table.segment_ids == 0
-        lone = float(shared[loose].sum())
-        # A voxel by itself: split by log of its neuron's size, never merged, in no pair.
-        split_lone = float((shared[loose] * np.log2(of_truth[row[loose]])).sum())
-        shared, row, column = shared[~loose], row[~loose], column[~loose]
-        of_segment = np.where(ids == 0, 0.0, of_segment)
-    else:
-        split_lone = 0.0
-    split = (float((shared * np.log2(of_truth[row] / shared)).sum()) + split_lone) / n
+    split = float((shared * np.log2(of_truth[row] / shared)).sum()) / n
     merge = float((shared * np.log2(of_segment[column] / shared)).sum()) / n
-    both = float((shared**2).sum()) - (n - lone)
+    loose = (table.segment_ids == 0) if zero != "segment" else np.zeros(len(shared), bool)
+    lone = float(shared[loose].sum())
+    if zero == "singletons":
+        # A voxel by itself: split by log of its neuron's size, never merged.
+        gone = shared[loose]
+        split += float((gone * np.log2(gone)).sum()) / n
+        merge -= float((gone * np.log2(of_segment[column[loose]] / gone)).sum()) / n
+    # Nor is it in any pair.
+    both = float((shared[~loose] ** 2).sum()) - (n - lone)
+    bodies = of_segment[ids != 0] if lone else of_segment
     in_truth = float((of_truth**2).sum()) - n
-    in_segments = float((of_segment**2).sum()) - (n - lone)
+    in_segments = float((bodies**2).sum()) - (n - lone)
     pairs = in_truth + in_segments
     return ClusterScores(
         vi_split=split,
@@ -187,7 +209,7 @@ def scores_of_table(
         arand_recall=both / in_truth if in_truth else 1.0,
         voxels=int(n),
         neurons=len(of_truth),
-        segments=int((of_segment > 0).sum() + lone),
+        segments=len(bodies) + (int(lone) if zero == "singletons" else int(lone > 0)),
     )
 
 

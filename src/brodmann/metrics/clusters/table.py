@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from brodmann.core import DataError, Volume
+from brodmann.core import DataError, RecipeError, Volume
 
 SLAB_VOXELS = 1 << 24
 """Voxels read at a time."""
@@ -71,6 +72,8 @@ class ClusterTable:
         """The table of the voxels whose truth is another id."""
         if id_ is None:
             return self
+        if not 0 <= id_ < 1 << 64:
+            raise RecipeError("an id is a whole number from 0", "ignore", id_, "None counts all")
         keep = self.truth_ids != np.uint64(id_)
         return ClusterTable(self.truth_ids[keep], self.segment_ids[keep], self.counts[keep])
 
@@ -127,13 +130,13 @@ def cluster_table(
             mask = np.ascontiguousarray(keep(slab) if callable(keep) else keep[slab], bool)
         return _table(left, right, mask.reshape(-1))
 
-    slabs = list(_slabs(shapes[0], workers))
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            tables = list(pool.map(count, slabs))
-    else:
-        tables = [count(slab) for slab in slabs]
-    table = ClusterTable.merged(tables)
+    table = ClusterTable.merged([])
+    slabs = _slabs(shapes[0], workers)
+    with ThreadPoolExecutor(workers) as pool:
+        # Tables are added up as they come, so that memory holds a few of them.
+        while some := list(islice(slabs, workers)):
+            tables = pool.map(count, some) if workers > 1 else map(count, some)
+            table = ClusterTable.merged([table, *tables])
     for volume, ids, name in zip((truth, segments), (table.truth_ids, table.segment_ids), names):
         _refuse_negative(volume, ids, name)
     return table.without_truth(ignore)
@@ -212,7 +215,9 @@ def _slot(keys, counts, t, p):
     """Where a pair is, or where it would go."""
     mask = np.uint64(counts.size - 1)
     h = (t * np.uint64(0x9E3779B97F4A7C15)) ^ (p * np.uint64(0xC2B2AE3D27D4EB4F))
-    h = (h ^ (h >> np.uint64(31))) & mask
+    # High bits come down, so that ids that differ in these alone do not share a slot.
+    h = (h ^ (h >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    h = (h ^ (h >> np.uint64(32))) & mask
     while counts[h] != 0 and (keys[h, 0] != t or keys[h, 1] != p):
         h = (h + np.uint64(1)) & mask
     return h
