@@ -24,7 +24,8 @@ Start here:
   brodmann data check my_sections              every fault of a dataset folder\n
   brodmann run sections --set data.path=my_sections --out runs/mine\n
   brodmann augment prmix my_sections more      a dataset with mixed copies\n
-  brodmann predict runs/mine/model new_sections maps
+  brodmann predict runs/mine/model new_sections maps\n
+  brodmann run neurons-phantom                 neurons, image to segments
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C.
 """
