@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,8 @@ def wait_for_marks(out, stage, count, process):
     for _ in range(6000):
         if len(list(out.with_name(out.name + ".work").glob(f"{stage}/*/*.json"))) >= count:
             return
+        if process.poll() == 0:
+            return
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     raise AssertionError("nothing happens")
@@ -175,10 +178,15 @@ def test_killed_or_stopped_the_same_command_goes_on(
 ):
     path, labels = example
     out = tmp_path / "o.zarr"
-    process = command(path, out, "--engine", "serial")
-    wait_for_marks(out, stage, 3, process)
-    process.send_signal(signal_)
-    said, err = process.communicate(timeout=60)
+    for _ in range(6):
+        process = command(path, out, "--engine", "serial")
+        wait_for_marks(out, stage, 3, process)
+        process.send_signal(signal_)
+        said, err = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
+        # A busy machine may see the signal come when all is done.
+        shutil.rmtree(out)
     assert process.returncode == code and said == "" and not out.exists()
     assert (code != 130) or "the same command goes on" in complaint(err)
     done = len(list(out.with_name("o.zarr.work").glob(f"{stage}/*/*.json")))

@@ -56,7 +56,7 @@ def dealer_of(data, tmp_path, *more):
         recipe,
         fold,
         plan,
-        training._normalisation("image", fold.real),
+        training.normalisation_of("image", fold.real),
         0,
         tmp_path,
         lambda *_: None,
