@@ -54,6 +54,19 @@ def test_splits_and_merges_lie_where_they_are(made, tmp_path):
     np.testing.assert_array_equal(merged, expected)
 
 
+def test_a_merge_across_a_membrane_of_0_is_seen(made, tmp_path):
+    image, truth, segments = made
+    truth = truth.copy()
+    truth[:, :, 26:30] = 0
+    truth[:, 26:30] = 0
+    path = neuron_panel(image, truth, segments, z=1, spacing=SPACING, path=tmp_path / "a.png")
+    *_, errors = panels(path, 4)
+    zoom = errors.shape[0] // SIDE
+    merged = is_(errors, MERGE)[::zoom, ::zoom]
+    assert merged[32:, 26:30].any(axis=1).all()
+    assert not merged[:24].any() and not merged[:, :24].any() and not merged[:, 32:].any()
+
+
 def test_segments_have_the_colours_of_their_neurons(made, tmp_path):
     _, truth, segments = made
     colors = _matched(cluster_table(truth, segments))

@@ -84,11 +84,21 @@ def test_a_body_that_fills_the_volume_is_closed_at_its_faces(tmp_path):
     assert body.mean() > 0.4
 
 
+def test_a_tall_volume_makes_no_endless_picture(tmp_path):
+    labels = np.ones((4, 300, 6), np.uint8)
+    labels[:, 150:] = 2
+    path = render_neurons(labels, (0.01, 0.01, 0.01), path=tmp_path / "a.png", pixels=200)
+    _, body = bodies(path)
+    assert body.shape[0] < 2 * 200 and body.any()
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     labels = np.zeros((4, 5, 6), np.uint8)
     for bad, ids in ((labels, None), (labels + 1, [3]), (labels[0], None)):
         with pytest.raises(DataError):
             render_neurons(bad, (1, 1, 1), ids=ids, path=tmp_path / "a.png")
+    with pytest.raises(DataError):
+        render_neurons(labels + 1, (0, 1, 1), path=tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 
 

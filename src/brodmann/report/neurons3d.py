@@ -25,6 +25,8 @@ LARGEST = 24
 OVERSAMPLING = 2
 SMOOTHING = 0.9
 """Gaussian on the masks, in voxels of that grid."""
+TALLEST = 1.6
+"""Height of the drawn volume, at most, in widths of the picture."""
 AZIMUTH_DEG, ELEVATION_DEG = 32.0, -24.0
 PAPER, LINE, INK = (250, 249, 246), (176, 178, 180), (40, 46, 50)
 LIGHT = np.array([-0.42, -0.62, -0.66])
@@ -58,7 +60,7 @@ def render_neurons(
     DataError
         If an id is not there, or there is none to draw.
     """
-    if labels.ndim != 3 or len(spacing) != 3:
+    if labels.ndim != 3 or len(spacing) != 3 or not min(spacing) > 0:
         raise DataError("a picture in 3D needs a volume (z, y, x) and its spacing", path)
     thin, steps = _thinned(labels, np.asarray(spacing, float))
     chosen = _chosen(labels, ids, path)
@@ -67,9 +69,11 @@ def render_neurons(
     corners = _corners(size)
     seen = (corners - size / 2) @ turn.T
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
-    scale = (pixels * OVERSAMPLING * 0.92) / (high - low)[0]
+    wide, tall = high - low
+    # A tall volume is drawn narrower, so that no shape of it makes a picture without end.
+    scale = pixels * OVERSAMPLING * min(0.92 / wide, TALLEST / tall)
     width = pixels * OVERSAMPLING
-    height = int((high - low)[1] * scale + 0.16 * width)
+    height = int(tall * scale + 0.16 * width)
     origin = np.array([0.04 * width, 0.05 * width]) - low * scale
     depth = np.full((height, width), np.inf, np.float32)
     owner = np.full((height, width), -1, np.int32)
