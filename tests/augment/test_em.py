@@ -1,4 +1,7 @@
-"""EM: what each effect changes and what it leaves; patches, draws and options."""
+"""EM: what each effect changes and what it leaves; patches, draws and options.
+
+One file, because every effect is judged by the same two volumes.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""DMBM from small made-up trees of every layout it may have, and what is said where it has none."""
+"""DMBM from small made-up trees of every layout it may have, and what is said where it has none.
+
+One file, because every test begins with the same made-up trees.
+"""
 
 import csv
 import io

@@ -1,4 +1,7 @@
-"""Fetching from a site that is made here: sound, breaking off, forgetful, wrong or hostile."""
+"""Fetching from a site that is made here: sound, breaking off, forgetful, wrong or hostile.
+
+One file, because every test needs the same site.
+"""
 
 import hashlib
 import io

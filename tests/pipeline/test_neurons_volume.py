@@ -1,4 +1,7 @@
-"""Segmentation in blocks is that in memory, whatever the blocks; and it survives what happens."""
+"""Segmentation in blocks is that in memory, whatever the blocks; and it survives what happens.
+
+One file, because stops and faults are judged by the same undisturbed answers.
+"""
 
 from __future__ import annotations
 

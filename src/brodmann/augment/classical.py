@@ -11,8 +11,16 @@ import numpy as np
 from brodmann.augment import intensity
 from brodmann.augment.base import Params, PatchAugmentation, crop_centre
 from brodmann.augment.warp import Elastic, rotation, warp, window_shape
-from brodmann.augment.whole import moved, normalised, restored, rim_medians
-from brodmann.core import BACKGROUND, IGNORE_CLASS, DataError, Dataset, RecipeError, Sample
+from brodmann.augment.whole import (
+    changed,
+    draw_whole,
+    moved,
+    normalised,
+    refuse_another_shape,
+    restored,
+    rim_medians,
+)
+from brodmann.core import IGNORE_CLASS, Dataset, RecipeError, Sample
 
 Range = tuple[float, float]
 ANISOTROPY = 3.0
@@ -264,17 +272,8 @@ class Classical(PatchAugmentation):
         return image, labels
 
     def draw(self, rng: np.random.Generator, target: Sample, pool: Dataset | None = None) -> Params:
-        """Parameters for a whole image, taken as one patch.
-
-        Where the turned image leaves corners, labels become the tree's ignore id if `pool`
-        has one, else background.
-        """
-        image = target.image
-        params = self.draw_patch(rng, image.spatial_shape, image.num_channels, image.spacing)
-        tree = pool.label_map if pool is not None else None
-        has_ignore = tree is not None and tree.ignore is not None
-        params["outside_label"] = tree.ignore if has_ignore else BACKGROUND
-        return params
+        """Parameters for a whole image, taken as one patch; see `draw_whole`."""
+        return draw_whole(self, rng, target, pool)
 
     def apply(self, params: Params, target: Sample, pool: Dataset | None = None) -> Sample:
         """The whole image changed, in its own dtype, with labels, second labels and points.
@@ -285,12 +284,7 @@ class Classical(PatchAugmentation):
         attributes are kept: a scaled image no longer has the volumes it was measured with.
         """
         shape = target.image.spatial_shape
-        if tuple(params["shape"]) != shape:
-            raise DataError(
-                "these parameters were drawn for another shape",
-                target.name,
-                f"{shape}, drawn for {tuple(params['shape'])}",
-            )
+        refuse_another_shape(params, target)
         matrix, elastic = _geometry(params, len(shape))
         if matrix is None and not params["mirror"] and not params["intensity"]:
             return target
@@ -308,12 +302,7 @@ class Classical(PatchAugmentation):
         if points is not None:
             points = moved(points, params, matrix, elastic, shape)
         data = restored(image, stats, raw.dtype)
-        return target.with_(
-            image=target.image.like(data if target.image.axes.startswith("c") else data[0]),
-            labels=None if target.labels is None else target.labels.like(first),
-            labels2=None if target.labels2 is None else target.labels2.like(second),
-            points=points,
-        )
+        return changed(target, data, first, second, points)
 
 
 LIMITS: dict[str, Range] = {

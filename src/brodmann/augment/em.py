@@ -24,8 +24,15 @@ from brodmann.augment.em_place import (
     turned,
 )
 from brodmann.augment.warp import rotation
-from brodmann.augment.whole import normalised, restored, rim_medians
-from brodmann.core import BACKGROUND, IGNORE_CLASS, DataError, Dataset, RecipeError, Sample
+from brodmann.augment.whole import (
+    changed,
+    draw_whole,
+    normalised,
+    refuse_another_shape,
+    restored,
+    rim_medians,
+)
+from brodmann.core import IGNORE_CLASS, Dataset, RecipeError, Sample
 
 SECTIONED = 2.0
 """From this ratio of spacings on a volume is a stack of sections, and z is no axis like others."""
@@ -345,17 +352,8 @@ class EM(PatchAugmentation):
         return image, None if labels is None else turned(labels, params).reshape(patch_shape)
 
     def draw(self, rng: np.random.Generator, target: Sample, pool: Dataset | None = None) -> Params:
-        """Parameters for a whole image, taken as one patch.
-
-        Where the image leaves corners, labels become the tree's ignore id if `pool` has one,
-        else background.
-        """
-        image = target.image
-        params = self.draw_patch(rng, image.spatial_shape, image.num_channels, image.spacing)
-        tree = pool.label_map if pool is not None else None
-        has_ignore = tree is not None and tree.ignore is not None
-        params["outside_label"] = tree.ignore if has_ignore else BACKGROUND
-        return params
+        """Parameters for a whole image, taken as one patch; see `draw_whole`."""
+        return draw_whole(self, rng, target, pool)
 
     def apply(self, params: Params, target: Sample, pool: Dataset | None = None) -> Sample:
         """The whole image changed, in its own dtype, with labels, second labels and points.
@@ -365,12 +363,7 @@ class EM(PatchAugmentation):
         image's outermost voxels. Points that leave the image are dropped.
         """
         shape = target.image.spatial_shape
-        if tuple(params["shape"]) != shape:
-            raise DataError(
-                "these parameters were drawn for another shape",
-                target.name,
-                f"{shape}, drawn for {tuple(params['shape'])}",
-            )
+        refuse_another_shape(params, target)
         if still(params) and not params["image"]:
             return target
         raw = target.image.read()
@@ -384,12 +377,8 @@ class EM(PatchAugmentation):
             bare = np.empty((0, *shape), np.float32)
             _, second = self.apply_patch(params, bare, second, shape, 0.0, label)
         data = restored(image, stats, raw.dtype)
-        return target.with_(
-            image=target.image.like(data if target.image.axes.startswith("c") else data[0]),
-            labels=None if target.labels is None else target.labels.like(first),
-            labels2=None if target.labels2 is None else target.labels2.like(second),
-            points=None if target.points is None else moved(target.points, params, shape),
-        )
+        points = None if target.points is None else moved(target.points, params, shape)
+        return changed(target, data, first, second, points)
 
 
 def _seed(rng: np.random.Generator) -> int:

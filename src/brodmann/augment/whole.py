@@ -4,10 +4,56 @@ from __future__ import annotations
 
 import numpy as np
 
-from brodmann.augment.base import Params
+from brodmann.augment.base import Params, PatchAugmentation
 from brodmann.augment.intensity import moments
 from brodmann.augment.warp import Elastic, moved_points
-from brodmann.core import DataError, Points
+from brodmann.core import BACKGROUND, DataError, Dataset, Points, Sample
+
+
+def draw_whole(
+    method: PatchAugmentation,
+    rng: np.random.Generator,
+    target: Sample,
+    pool: Dataset | None,
+) -> Params:
+    """Parameters for a whole image, taken as one patch.
+
+    Where the moved image leaves corners, labels become the tree's ignore id if `pool` has one,
+    else background: `outside_label`.
+    """
+    image = target.image
+    params = method.draw_patch(rng, image.spatial_shape, image.num_channels, image.spacing)
+    tree = pool.label_map if pool is not None else None
+    has_ignore = tree is not None and tree.ignore is not None
+    params["outside_label"] = tree.ignore if has_ignore else BACKGROUND
+    return params
+
+
+def refuse_another_shape(params: Params, target: Sample) -> None:
+    """Refuse parameters that were drawn for an image of another shape."""
+    shape = target.image.spatial_shape
+    if tuple(params["shape"]) != shape:
+        raise DataError(
+            "these parameters were drawn for another shape",
+            target.name,
+            f"{shape}, drawn for {tuple(params['shape'])}",
+        )
+
+
+def changed(
+    target: Sample,
+    data: np.ndarray,
+    labels: np.ndarray | None,
+    labels2: np.ndarray | None,
+    points: Points | None,
+) -> Sample:
+    """The target with other pixels (c, *spatial), labels and points on its own grid."""
+    return target.with_(
+        image=target.image.like(data if target.image.axes.startswith("c") else data[0]),
+        labels=None if target.labels is None else target.labels.like(labels),
+        labels2=None if target.labels2 is None else target.labels2.like(labels2),
+        points=points,
+    )
 
 
 def normalised(raw: np.ndarray) -> tuple[np.ndarray, list[tuple[float, float]]]:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from brodmann.core import LabelMap, ModelError, Volume
+from brodmann.core import DataError, LabelMap, ModelError, Volume
 from brodmann.core.files import make_folder, write_text, written_beside
 from brodmann.nets import NETS
 from brodmann.preprocess import Normalisation, Statistics, image_channels
@@ -240,6 +240,15 @@ class Model:
             tree.get("facts") or {},
             options,
         )
+
+
+def kept_model(folder: Path) -> Model:
+    """The model that a stage of training has left, which belongs to no stage's own folder."""
+    if not (folder / "model.safetensors").exists():
+        raise DataError(
+            "the model of this run is gone", folder, fix="remove DIR/train to train anew"
+        )
+    return Model.load(folder)
 
 
 def build_net(options: dict[str, Any], plan: Plan, in_channels: int, outputs: int) -> nn.Module:

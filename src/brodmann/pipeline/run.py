@@ -18,7 +18,7 @@ from brodmann.pipeline.counting import Report, counter
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.folds import Copying, Fold, learned_from, make_folds
 from brodmann.pipeline.mapping import map_image
-from brodmann.pipeline.model import Model
+from brodmann.pipeline.model import Model, kept_model
 from brodmann.pipeline.recipe import Recipe
 from brodmann.pipeline.stages import Stages, content_key, file_hash
 
@@ -184,11 +184,7 @@ class Run:
             return {"curves": curves, "seconds": round(time.monotonic() - began, 1)}
 
         outcome, key = self.stages.run("train", depends, work)
-        if not (folder / "model.safetensors").exists():
-            raise DataError(
-                "the model of this run is gone", folder, fix="remove DIR/train to train anew"
-            )
-        return Model.load(folder), key, outcome["curves"]
+        return kept_model(folder), key, outcome["curves"]
 
     def predict(self, model: Model, test: Dataset, key: str) -> str:
         """Map every test sample into DIR/predict."""

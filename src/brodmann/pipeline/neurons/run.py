@@ -18,11 +18,10 @@ from brodmann.io import write_volume
 from brodmann.io.raw import blocks
 from brodmann.pipeline.counting import Report, counter
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
-from brodmann.pipeline.model import Model
+from brodmann.pipeline.model import Model, kept_model
 from brodmann.pipeline.neurons.membranes import membrane_scores
 from brodmann.pipeline.neurons.recipe import NeuronRecipe
 from brodmann.pipeline.neurons.segmenting import (
-    as_volume,
     choose,
     mean_scores,
     read_affinities,
@@ -85,11 +84,7 @@ class NeuronRun:
             return {"curve": curve, "seconds": round(time.monotonic() - began, 1)}
 
         outcome, key = self.stages.run("train", depends, work)
-        if not (folder / "model.safetensors").exists():
-            raise DataError(
-                "the model of this run is gone", folder, fix="remove DIR/train to train anew"
-            )
-        return Model.load(folder), key, outcome["curve"]
+        return kept_model(folder), key, outcome["curve"]
 
     def predict(self, model: Model, key: str) -> str:
         """Affinities of the tuning and the test part, each a Zarr of its own."""
@@ -146,7 +141,7 @@ class NeuronRun:
                 for sample in test:
                     labels = segmented(affinities[sample.name], choice)
                     path = make_folder(stage / choice.method) / f"{sample.name}.zarr"
-                    write_volume(path, as_volume(labels, sample), labels=True)
+                    write_volume(path, sample.image.like(labels), labels=True)
                     scores.append(scores_of(labels, sample, recipe.score))
                     count()
                 rows[choice.method] = {**choice.to_dict(), "test": mean_scores(scores)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.core import Affinities, Dataset, Sample, Volume
+from brodmann.core import Affinities, Dataset, Sample
 from brodmann.core.affinities import check_against
 from brodmann.io import read_volume
 from brodmann.metrics.clusters import cluster_scores
@@ -168,8 +168,3 @@ def fragment_grid(recipe: NeuronRecipe) -> Iterator[FragmentOptions]:
 def mean_scores(scores: list[dict[str, float]]) -> dict[str, float]:
     """The mean of each number."""
     return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
-
-
-def as_volume(labels: np.ndarray, sample: Sample) -> Volume:
-    """Segments on the sample's grid."""
-    return Volume(labels, "zyx", sample.image.spacing)
