@@ -1,7 +1,4 @@
-"""EM: what each effect changes and what it leaves; patches, draws and options.
-
-One file, because every effect is judged by the same two volumes.
-"""
+"""EM: what each effect changes and what it leaves; patches and draws."""
 
 import json
 
@@ -11,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from brodmann.augment import AUGMENTATIONS, Unchanged, make_augmentation
+from brodmann.augment import Unchanged
 from brodmann.augment.em import EM
-from brodmann.core import DataError, RecipeError, keyed_rng
-from brodmann.report.methods import describe_method
+from brodmann.core import keyed_rng
 
 SWITCHES = [name for name in EM.__dataclass_fields__ if name.endswith("_p")]
 OFF = dict.fromkeys(SWITCHES, 0.0)
@@ -397,53 +393,3 @@ def test_probabilities_are_kept():
     for name, hits in seen.items():
         p = getattr(method, name)
         assert abs(hits / count - p) < 4 * np.sqrt(p * (1 - p) / count), name
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"flip_p": 1.5}, "probability"),
-        ({"flip_p": True}, "probability"),
-        ({"rotation_deg": 200}, "angle"),
-        ({"scale": [1.2, 0.8]}, "range"),
-        ({"scale": 1.0}, "range"),
-        ({"missing_sections": [0, 1]}, "range"),
-        ({"missing_sections": [1, 1.5]}, "whole numbers"),
-        ({"missing_fill": ["white"]}, "fills"),
-        ({"missing_fill": []}, "fills"),
-        ({"missing_ignore": 1}, "true or false"),
-        ({"elastic_px": [1.0, 10.0]}, "fold"),
-        ({"noise_std": [0, float("nan")]}, "range"),
-        ({"isotropic_sections": -1}, "probability"),
-        ({"slipp_p": 0.5}, "slip_p"),
-    ],
-)
-def test_bad_options_are_refused(options, word):
-    with pytest.raises(RecipeError, match=word):
-        make_augmentation("em", options)
-
-
-def test_every_option_says_what_it_does():
-    options = describe_method("em")["options"]
-    assert {option["name"] for option in options} == set(EM().options())
-    assert all(option["meaning"] for option in options)
-
-
-def test_options_go_round():
-    assert "em" in AUGMENTATIONS
-    method = EM(slip_p=0.5, missing_fill=("black",), blur_sections=(2, 5))
-    assert make_augmentation("em", json.loads(json.dumps(method.options()))) == method
-
-
-def test_bad_windows_and_labels_are_refused():
-    method = EM(**OFF)
-    params = method.draw_patch(keyed_rng(0), SHAPE, 1, SECTIONS)
-    image, ids = window_of(method, params, SHAPE)
-    with pytest.raises(DataError, match="even number"):
-        method.apply_patch(params, image[:, :, :39], None, SHAPE)
-    with pytest.raises(DataError, match="whole numbers"):
-        method.apply_patch(params, image, ids.astype(float), SHAPE)
-    with pytest.raises(DataError, match="does not fit"):
-        method.apply_patch(params, image, ids.astype(np.int8), SHAPE, outside_label=999)
-    with pytest.raises(DataError, match="axes"):
-        method.draw_patch(keyed_rng(0), (4, 8, 8, 8), 1)
