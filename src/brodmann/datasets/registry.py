@@ -21,6 +21,13 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "cremi": "brodmann.datasets.em.cremi:cremi",
         "em-files": "brodmann.datasets.em.files:em_files",
         "phantom-em": "brodmann.datasets.phantoms.em.dataset:phantom_em",
+        "mtneuro": "brodmann.datasets.mtneuro:mtneuro",
+        "xray-patches": "brodmann.datasets.xray:xray_patches",
+        "xray-regions": "brodmann.datasets.xray:xray_regions",
+        "vp-microstructure": "brodmann.datasets.vp_microstructure:vp_microstructure",
+        "vessels": "brodmann.datasets.vessels:vessels",
+        "lsfm-axons": "brodmann.datasets.lsfm_axons:lsfm_axons",
+        "phantom-tomography": "brodmann.datasets.phantoms.tomography:phantom_tomography",
     },
 )
 """Each value makes a Dataset from the options that a recipe gives it."""

@@ -11,9 +11,12 @@ NETS: Registry[Callable[..., Any]] = Registry(
     "net",
     {
         "plain-unet": "brodmann.nets.unet:plain_unet",
+        "highresnet": "brodmann.nets.highresnet:highresnet",
         "prior-unet": "brodmann.nets.prior:PriorUNet",
         "segmamba": "brodmann.nets.segmamba:segmamba",
+        "smp": "brodmann.nets.smp:smp_net",
         "superhuman": "brodmann.nets.superhuman:superhuman",
         "swinunetr": "brodmann.nets.swinunetr:swinunetr",
+        "vnet-light": "brodmann.nets.vnet_light:vnet_light",
     },
 )
