@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from skimage.measure import block_reduce
 
-from brodmann.core import BrodmannError, DataError, Label, LabelMap, RecipeError, Volume
+from brodmann.core import BrodmannError, DataError, RecipeError, Volume
 from brodmann.datasets.cubes import (
     MICROSTRUCTURE,
     Box,
@@ -24,7 +24,6 @@ from brodmann.datasets.cubes import (
 )
 
 SPACING = (1.17, 1.17, 1.17)
-REGIONS = LabelMap([Label(1, "Cortex", "CTX"), Label(2, "Striatum", "STR")])
 
 
 def cube(name: str, region: str, z: tuple[int, int], side: int = 8, code: int = 1) -> Cube:
@@ -110,9 +109,15 @@ def test_the_published_stacks_run_across_the_end_of_a_region():
         depth=8,
         across=True,
     )
-    # 38 slices end to end: four stacks, the third of two cubes.
-    assert len(data) == 4
-    sample = data["ctx-A-z0116-0118+str-A-z0100-0104"]
+    # 19 slices a cube: the third stack of the first has 3 of its own. Nothing follows the second.
+    assert data.names == [
+        "ctx-A-z0100-0107",
+        "ctx-A-z0108-0115",
+        "ctx-A-z0116-0118+str-A-z0100-0104",
+        "str-A-z0100-0107",
+        "str-A-z0108-0115",
+    ]
+    sample = data[2]
     assert sample.image.numpy()[:, 0, 0].tolist() == [1116, 1117, 1118, *range(2100, 2105)]
     alone = cube("str-A", "STR", (100, 130), 8, 2).microstructure.numpy()
     assert (sample.labels.numpy()[3:] == alone[:5]).all()
@@ -129,22 +134,29 @@ def test_stacks_cover_slices_once_and_in_order(lengths, depth, across):
     data = cube_dataset(
         "demo", pair(), {"train": boxes}, answer="category", depth=depth, across=across
     )
-    wanted = sum(lengths) // depth if across else sum(n // depth for n in lengths)
-    pieces = [piece for name in data.names for piece in data._load.pieces[name]]
-    slices = [z for _, a, b in pieces for z in range(a, b)]
-    assert len(data) == wanted and len(slices) == wanted * depth
-    assert slices == sorted(set(slices))
+    line = [z for box in boxes for z in range(*box.z)]
+    wanted = []
+    for i, n in enumerate(lengths):
+        own = range(*boxes[i].z)
+        for k in range(0, n, depth):
+            start = line.index(own[k])
+            stack = line[start : start + depth]
+            if len(stack) == depth and (across or set(stack) <= set(own)):
+                wanted.append(stack)
+    found = [[z for _, a, b in data._load.pieces[n] for z in range(a, b)] for n in data.names]
+    assert found == wanted
     if not across:
-        assert all(len(data._load.pieces[name]) == 1 for name in data.names)
+        flat = [z for stack in found for z in stack]
+        assert flat == sorted(set(flat)) and len(flat) == sum(n // depth * depth for n in lengths)
+
+
+CODES = {0: "CTX", 1: "CTX", 2: "STR", 3: "VP", 4: "VP", 5: "ZI"}
 
 
 def test_a_channel_that_ends_early_caps_the_published_task_at_085():
-    """z 420 to 470 with region ids up to 459: the rest comes back as cortex."""
-    regions = LabelMap(
-        [Label(i, name, name) for i, name in enumerate(("CTX", "STR", "VP", "ZI"), 1)]
-    )
+    """z 420 to 470 with region codes up to 459: the rest comes back as cortex."""
     cubes, boxes = {}, []
-    for code, region in enumerate(("CTX", "STR", "VP", "ZI"), 1):
+    for code, region in ((1, "CTX"), (2, "STR"), (4, "VP"), (5, "ZI")):
         made = cube(region, region, (420, 470), 2, code)
         made.regions.data[40:] = 0
         cubes[region] = partial(lambda c: c, made)
@@ -152,27 +164,39 @@ def test_a_channel_that_ends_early_caps_the_published_task_at_085():
     score = {}
     for truth in ("channel", "cube"):
         data = cube_dataset(
-            "demo", cubes, {"test": boxes}, answer="category", truth=truth, region_map=regions
+            "demo", cubes, {"test": boxes}, answer="category", truth=truth, codes=CODES
         )
         score[truth] = np.mean([sample.category == sample.meta["region"] for sample in data])
     assert score == {"channel": 0.85, "cube": 1.0}
 
 
-def test_the_region_channel_is_read_at_the_centre():
-    made = cube("ctx-A", "CTX", (100, 104))
-    made.regions.data[2, 4, 4] = 2
+def test_the_region_channel_says_what_most_of_a_slice_is():
+    made = cube("ctx-A", "CTX", (100, 105))
+    made.regions.data[2, :5] = 2  # 40 of 64
+    made.regions.data[3, :3] = 2  # 24 of 64
+    made.regions.data[4] = 9
     data = cube_dataset(
         "demo",
         {"ctx-A": lambda: made},
-        {"test": [Box("ctx-A", (100, 104))]},
+        {"test": [Box("ctx-A", (100, 105))]},
         answer="category",
         truth="channel",
-        region_map=REGIONS,
+        codes=CODES,
     )
-    assert [sample.category for sample in data] == ["CTX", "CTX", "STR", "CTX"]
-    made.regions.data[2, 4, 4] = 9
-    with pytest.raises(DataError, match=r"outside the region channel's map.*102.*found 9"):
-        data["ctx-A-z0102"]
+    assert [data[i].category for i in range(4)] == ["CTX", "CTX", "STR", "CTX"]
+    with pytest.raises(DataError, match=r"region channel.*ctx-A slice 104.*found 9"):
+        data[4]
+    bare = Cube("ctx-A", "CTX", made.image, origin=(100, 0, 0))
+    data = cube_dataset(
+        "demo",
+        {"ctx-A": lambda: bare},
+        {"test": [Box("ctx-A", (100, 105))]},
+        answer="category",
+        truth="channel",
+        codes=CODES,
+    )
+    with pytest.raises(DataError, match="no regions"):
+        data[0]
 
 
 def test_three_classes_take_axons_for_background():

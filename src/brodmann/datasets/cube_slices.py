@@ -28,7 +28,7 @@ class Slices:
     mapping: dict[int, int]
     depth: int
     truth: str
-    region_map: LabelMap | None
+    codes: dict[int, str]
     published: bool
     size: int | None
     downsample: int
@@ -135,19 +135,17 @@ class Slices:
     def _category(self, cube: Cube, pieces: Sequence[Piece]) -> str:
         if self.truth == "cube":
             return cube.region
-        if cube.regions is None:
-            raise DataError("the cube has no region channel", cube.name)
-        tree = self.region_map
-        assert tree is not None
-        name, start, stop = pieces[0]
-        middle = (start + stop) // 2
-        plane = cube.read(cube.regions, middle, middle + 1)[0]
-        code = int(plane[plane.shape[0] // 2, plane.shape[1] // 2])
-        if code == 0:
-            return tree[tree.classes[0]].acronym
-        if code not in tree:
-            raise DataError("a code outside the region channel's map", f"{name} z {middle}", code)
-        return tree[code].acronym
+        codes, _ = self._read("regions", pieces)
+        present, counts = np.unique(codes, return_counts=True)
+        code = int(present[counts.argmax()])
+        if code not in self.codes:
+            raise DataError(
+                "a code of the region channel that nothing is known of",
+                f"{cube.name} slice {pieces[0][1]}",
+                code,
+                f"known: {sorted(self.codes)}",
+            )
+        return self.codes[code]
 
 
 def _middle(block: np.ndarray, size: int | None, name: str) -> np.ndarray:

@@ -236,7 +236,7 @@ def cube_dataset(
     depth: int = 1,
     across: bool = False,
     truth: str = "cube",
-    region_map: LabelMap | None = None,
+    codes: Mapping[int, str] | None = None,
     attributes_version: str = "v2",
     size: int | None = None,
     downsample: int = 1,
@@ -270,13 +270,13 @@ def cube_dataset(
         Slices a sample; with 1 it is "yx", else "zyx". Stacks do not overlap, and the slices
         left over at the end of a box are left out.
     across : bool
-        The release's fault: the boxes of a part are laid end to end before they are cut, so
-        that a stack may begin in one cube and end in the next (version 1 only).
+        The release's fault: the slices left over at the end of a box are filled up with the
+        first of the part's next box, so that a stack ends in another cube (version 1 only).
     truth : str
-        "cube": the region that the cube was cut from. "channel": the release's way, the region
-        channel at the slice's centre, where 0 is read as the first category (version 1 only).
-    region_map : LabelMap, optional
-        Of the region channel; its class order is that of the categories. For "channel".
+        "cube": the region that the cube was cut from. "channel": the release's way, what the
+        most frequent code of the region channel in the slice stands for (version 1 only).
+    codes : mapping of int to str, optional
+        Code of the region channel -> category, for "channel". The release's has a 0 in it.
     attributes_version : str
         "v2": true distances in um. "v1": the release's, see `metrics.attributes`.
     size : int, optional
@@ -316,8 +316,8 @@ def cube_dataset(
         raise RecipeError("versions are v1 and v2", "attributes_version", attributes_version)
     if answer != "category" and label_map is None:
         raise RecipeError(f"{answer} need a label map", name)
-    if truth == "channel" and region_map is None:
-        raise RecipeError("the region channel needs a label map", name, fix="give region_map")
+    if truth == "channel" and not codes:
+        raise RecipeError("the region channel needs to know its codes", name, fix="give codes")
     for key, value in (("depth", depth), ("downsample", downsample), ("size", size)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise RecipeError(f"{key} is a whole number from 1", key, repr(value))
@@ -341,7 +341,7 @@ def cube_dataset(
             dict(mapping or {}),
             depth,
             truth,
-            region_map,
+            dict(codes or {}),
             attributes_version == "v1",
             size,
             downsample,
@@ -359,15 +359,14 @@ def _stacks(
     part: str, boxes: Sequence[Box], depth: int, across: bool
 ) -> dict[str, tuple[Piece, ...]]:
     """Sample name -> what it is made of, in order."""
-    if across:
-        line = [(box.cube, z) for box in boxes for z in range(*box.z)]
-        chunks = [line[i : i + depth] for i in range(0, len(line) - depth + 1, depth)]
-    else:
-        chunks = [
-            [(box.cube, z) for z in range(first, first + depth)]
-            for box in boxes
-            for first in range(box.z[0], box.z[1] - depth + 1, depth)
-        ]
+    line = [(box.cube, z) for box in boxes for z in range(*box.z)]
+    chunks, begun = [], 0
+    for box in boxes:
+        end = len(line) if across else begun + box.slices
+        for first in range(begun, begun + box.slices, depth):
+            if first + depth <= end:
+                chunks.append(line[first : first + depth])
+        begun += box.slices
     short = [box for box in boxes if box.slices < depth]
     if not chunks or (short and not across):
         where = short[0] if short else boxes[0]
