@@ -203,7 +203,7 @@ class Model:
             outputs = PROBLEMS[problem](label_map, plan, **options).outputs
             channels = tuple(tree["channels"])
             nets = [
-                build_net(tree["net"], plan, len(channels), outputs)
+                build_net(settled(tree["net"]), plan, len(channels), outputs)
                 for _ in range(int(tree["folds"]))
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -259,6 +259,15 @@ def build_net(options: dict[str, Any], plan: Plan, in_channels: int, outputs: in
     )
 
 
+def settled(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a net that is trained: its first weights are fetched and read no more.
+
+    >>> settled({"kind": "smp", "decoder": "fpn", "weights": "imagenet"})
+    {'kind': 'smp', 'decoder': 'fpn'}
+    """
+    return {key: value for key, value in options.items() if key != "weights"}
+
+
 def seeded_net(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
     """A net whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
@@ -297,13 +306,22 @@ Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} t
 | | |
 |---|---|
 {facts}
-| net | {model.net_options["kind"]}, {plan.stages} stages, {plan.features[0]} to {max(plan.features)} channels |
+| net | {_net_told(model)} |
 | parameters | {sum(p.numel() for p in model.nets[0].parameters()):,} in each of {len(model.nets)} |
 | window | {" x ".join(map(str, plan.patch))} |
 | intensities | z-score by {model.normalisation.kind} |
 
 {told}.
 """
+
+
+def _net_told(model: Model) -> str:
+    """The net in a few words."""
+    options = {key: value for key, value in model.net_options.items() if key != "kind"}
+    kind, plan = model.net_options["kind"], model.plan
+    if kind == "smp":
+        return ", ".join([kind, *(f"{key} {value}" for key, value in options.items())])
+    return f"{kind}, {plan.stages} stages, {plan.features[0]} to {max(plan.features)} channels"
 
 
 def _um(spacing: Sequence[float]) -> str:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from brodmann.augment.base import make_augmentation
 from brodmann.core import RecipeError, nearest
@@ -103,6 +111,21 @@ class NetSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     trust: float = Field(0.5, ge=0, le=1)
     """Share of its corrections that a prior-unet keeps outside training."""
+    options: dict[str, Any] = {}
+    """What only this kind of net takes, such as the decoder of an smp."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without options where there are none: runs made before they were known go on."""
+        tree = handler(self)
+        return tree if self.options else {k: v for k, v in tree.items() if k != "options"}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """`kind` and the arguments of the net's factory, for `build_net`."""
+        taken = _net_parameters(self.kind)
+        shared = {key: getattr(self, key) for key in NET_KEYS if key in taken}
+        return {"kind": self.kind, **shared, **self.options}
 
 
 class TrainSection(Section):
@@ -305,12 +328,63 @@ def check_data(tree: dict, where: str) -> None:
         )
 
 
+NET_KEYS = ("convs_per_stage", "dropout", "trust")
+"""Keys of the net section that are arguments of those factories that know them."""
+UNPLANNED = ("base_features", "max_features")
+"""Keys that tell the planner what an smp's encoder settles by itself."""
+
+
+def _net_parameters(kind: str) -> dict[str, inspect.Parameter]:
+    """The options of a net's factory by name; those that it hands on to `plain_unet` too."""
+    found = dict(inspect.signature(NETS[kind]).parameters)
+    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        found = dict(inspect.signature(NETS["plain-unet"]).parameters) | found
+    return {name: p for name, p in found.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def check_net(net: dict[str, Any], where: str) -> None:
+    """Refuse an unknown net, options that it does not take, and keys that would do nothing.
+
+    Raises
+    ------
+    RecipeError
+    """
+    kind = net.get("kind", "plain-unet")
+    known = _net_parameters(kind)
+    options = net.get("options", {})
+    for key in options if isinstance(options, dict) else ():
+        if key in NET_KEYS and key in known:
+            raise RecipeError(
+                "this key belongs one level up", f"{where}: net.options.{key}", fix=f"set net.{key}"
+            )
+        if key not in known:
+            own = [name for name in known if name not in NET_KEYS]
+            raise RecipeError(
+                f"net kind {kind!r} has no such option",
+                f"{where}: net.options.{key}",
+                fix=nearest(key, own) if own else "it has none",
+            )
+    idle = [key for key in NET_KEYS[:2] if key not in known]
+    if kind == "smp":
+        idle += UNPLANNED
+    fields = NetSection.model_fields
+    for key in idle:
+        if net.get(key, fields[key].default) != fields[key].default:
+            raise RecipeError(
+                f"net kind {kind!r} has no use for this key",
+                f"{where}: net.{key}",
+                net[key],
+                "leave it out; net.options holds what this kind takes",
+            )
+
+
 def _check_names(tree: dict, where: str) -> None:
     """Refuse what pydantic cannot know: problems, nets, data sets, augmentations."""
     check_data(tree, where)
     PROBLEMS[tree.get("problem", "semantic")]
-    net = tree.get("net")
-    NETS[net.get("kind", "plain-unet") if isinstance(net, dict) else "plain-unet"]
+    net = tree.get("net", {})
+    if isinstance(net, dict):
+        check_net(net, where)
     for section, key, default in (
         ("train", "augmentation", "classical"),
         ("augment", "options", "none"),

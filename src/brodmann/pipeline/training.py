@@ -10,7 +10,7 @@ import numpy as np
 from brodmann.augment.base import PatchAugmentation, make_augmentation
 from brodmann.core import DataError, Dataset, RecipeError, key_seed
 from brodmann.pipeline.folds import Fold
-from brodmann.pipeline.model import Model, build_net, seeded_net
+from brodmann.pipeline.model import Model, build_net, seeded_net, settled
 from brodmann.pipeline.recipe import Recipe
 from brodmann.preprocess import Normalisation, measure
 from brodmann.preprocess.resample import at_spacing
@@ -58,13 +58,7 @@ def train_fold(
     label_map = fold.label_map
     plan = plan_for(recipe, label_map.num_classes, shapes, spacing)
     dealer = _dealer(recipe, fold, plan, normalisation, seed, folder, report)
-    options = {
-        "kind": recipe.net.kind,
-        "convs_per_stage": recipe.net.convs_per_stage,
-        "dropout": recipe.net.dropout,
-    }
-    if recipe.net.kind == "prior-unet":
-        options["trust"] = recipe.net.trust
+    options = recipe.net.arguments
     net = seeded_net(
         key_seed(seed, "net"),
         lambda: build_net(options, plan, len(channels), label_map.num_classes),
@@ -95,7 +89,7 @@ def train_fold(
         on_step=lambda done, loss: report(done, section.steps, f"loss {loss:.3f}"),
     )
     model = Model(
-        recipe.problem, [net], options, plan, normalisation, label_map, channels, facts={}
+        recipe.problem, [net], settled(options), plan, normalisation, label_map, channels, facts={}
     )
     return model, curve
 
