@@ -38,6 +38,7 @@ def render_neurons(
     spacing: Sequence[float],
     *,
     ids: Sequence[int] | None = None,
+    colors: Sequence[tuple[float, float, float]] | None = None,
     path: Path,
     pixels: int = 1100,
 ) -> Path:
@@ -50,6 +51,8 @@ def render_neurons(
         Micrometres.
     ids : sequence of int, optional
         By default the LARGEST ones; colours go by their order. 0 leaves a colour out.
+    colors : sequence of (red, green, blue), optional
+        In 0..1, one for each id; by default those of `color_of`.
     path : Path
         A PNG file.
     pixels : int
@@ -58,12 +61,15 @@ def render_neurons(
     Raises
     ------
     DataError
-        If an id is not there, or there is none to draw.
+        If an id is not there, there is none to draw, or ids and colours differ in number.
     """
     if labels.ndim != 3 or len(spacing) != 3 or not min(spacing) > 0:
         raise DataError("a picture in 3D needs a volume (z, y, x) and its spacing", path)
     thin, steps = _thinned(labels, np.asarray(spacing, float))
     chosen = _chosen(labels, ids, path)
+    shades = [color_of(rank) for rank in range(len(chosen))] if colors is None else list(colors)
+    if len(shades) != len(chosen):
+        raise DataError("each id needs one colour", path, f"{len(chosen)} and {len(shades)}")
     size = np.array(labels.shape) * spacing
     turn = _turn()
     corners = _corners(size)
@@ -87,7 +93,7 @@ def render_neurons(
         screen = np.column_stack([eye[:, :2] * scale + origin, eye[:, 2]])
         _fill(screen.astype(np.float32), faces, (outward @ turn.T).astype(np.float32),
               rank, depth, owner, normal)  # fmt: skip
-    shown = _shaded(depth, owner, normal, [color_of(rank) for rank in range(len(chosen))], scale)
+    shown = _shaded(depth, owner, normal, shades, scale)
     _edges(shown, depth, seen, scale, origin)
     _save(shown, path, pixels, scale / OVERSAMPLING)
     return Path(path)
