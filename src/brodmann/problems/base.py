@@ -23,7 +23,8 @@ class Problem(Protocol):
     """One thing that can be learned. A room under problems/ is a class of this shape.
 
     It is made from a label map (None where answers are no classes), a plan, and options that
-    are plain data.
+    are plain data. Training asks for `step`, `validate` and `summarise` alone, and calls
+    `after_step(net, steps_done)` after each update where a problem has it.
     """
 
     labelled: ClassVar[bool]

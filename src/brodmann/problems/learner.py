@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import signal
 import threading
 import time
@@ -41,8 +42,10 @@ class Schedule:
     optimizer : "sgd" or "adamw"
         SGD has Nesterov momentum.
     lr, momentum, weight_decay : float
+    decay : "poly" or "cosine"
+        How the learning rate falls: as (1 - step / steps) ** poly_power, or along half a cosine
+        after the warm-up.
     poly_power : float
-        The learning rate falls as (1 - step / steps) ** poly_power.
     warmup_steps : int
         Steps over which the learning rate first rises, linearly.
     clip_norm : float
@@ -60,6 +63,7 @@ class Schedule:
     lr: float = 1e-2
     momentum: float = 0.99
     weight_decay: float = 3e-5
+    decay: Literal["poly", "cosine"] = "poly"
     poly_power: float = 0.9
     warmup_steps: int = 0
     clip_norm: float = 12.0
@@ -73,7 +77,10 @@ class Schedule:
     def lr_at(self, step: int) -> float:
         """Learning rate of one step, counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.lr * rise * (1 - step / self.steps) ** self.poly_power
+        if self.decay == "poly":
+            return self.lr * rise * (1 - step / self.steps) ** self.poly_power
+        done = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.lr * rise * (1 + math.cos(math.pi * done)) / 2
 
 
 class Divergence(BrodmannError):
@@ -107,10 +114,11 @@ class Learner(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         s = self.schedule
+        learned = [values for values in self.net.parameters() if values.requires_grad]
         if s.optimizer == "adamw":
-            return torch.optim.AdamW(self.net.parameters(), lr=s.lr, weight_decay=s.weight_decay)
+            return torch.optim.AdamW(learned, lr=s.lr, weight_decay=s.weight_decay)
         return torch.optim.SGD(
-            self.net.parameters(),
+            learned,
             lr=s.lr,
             momentum=s.momentum,
             weight_decay=s.weight_decay,
@@ -135,6 +143,9 @@ class Learner(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         # Here and not at the batch's end: callbacks, which save checkpoints, come before that.
+        follow = getattr(self.problem, "after_step", None)
+        if follow is not None:
+            follow(self.net, self.step_now + 1)
         if self.average is not None:
             self.average.update_parameters(self.net)
 

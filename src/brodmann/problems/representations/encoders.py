@@ -1,0 +1,204 @@
+"""Encoders: what turns images into representations, each with one way to learn and one to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from brodmann.core import RecipeError, key_seed
+from brodmann.core.files import make_folder, write_json, written_beside
+from brodmann.nets.resnet import Classifier, resnet18
+from brodmann.problems.learner import Schedule, fit
+from brodmann.problems.patches import Batches, Patches, Stack, Views, corners
+from brodmann.problems.representations.problem import TwinBatches, TwinProblem
+from brodmann.problems.representations.twins import METHODS, Twins
+
+Told = Callable[[int, float], None]
+"""Called with (steps done, loss)."""
+BATCH = 64
+"""Images at a time when representations are computed."""
+
+
+class Encoder(Protocol):
+    """Images -> representations."""
+
+    def fit(self, stack: Stack, seed: int, folder: Path, told: Told) -> None:
+        """Learn from the training images; go on from what `folder` holds."""
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """(n, c, h, w) as recorded -> (n, d) float32."""
+
+
+@dataclass
+class NetEncoder:
+    """A ResNet-18 and how it sees an image: whole, or as the mean of its four corners.
+
+    Parameters
+    ----------
+    method : str
+        "byol", "myow", "myow-m"; "supervised", which learns the categories; or "random", which
+        learns nothing.
+    steps, batch, lr, optimizer, momentum, weight_decay, warmup_steps, precision
+        As `Schedule`; `lr` is for 256 images and is scaled by batch / 256.
+    views : Views
+    whole : bool
+        Represent the whole image, else the mean over its corners of a view's size.
+    stem : "small" or "large"
+    hidden, size : int
+        Of projectors and predictors.
+    decay, mining_weight, mining_ramp, neighbours, pool
+        Of MYOW; `decay` also of BYOL. `pool` 0 is the batch's size.
+    dropout, mixup, alpha, balanced
+        Of supervised training.
+    projected : bool
+        Represent by the projector's `size` numbers instead of the encoder's 512.
+    """
+
+    method: str
+    steps: int = 500
+    batch: int = 256
+    lr: float = 0.03
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_steps: int = 50
+    precision: str = "auto"
+    views: Views = field(default_factory=Views)
+    whole: bool = False
+    stem: str = "small"
+    hidden: int = 4096
+    size: int = 256
+    decay: float = 0.996
+    mining_weight: float = 0.1
+    mining_ramp: int = 50
+    neighbours: int = 1
+    pool: int = 0
+    dropout: float = 0.2
+    mixup: float = 0.0
+    alpha: float = 1.0
+    balanced: bool = False
+    projected: bool = False
+    workers: int = 0
+    ema: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.method not in (*METHODS, "supervised", "random"):
+            raise RecipeError("no such way to learn", "method", self.method)
+        if self.projected and self.method not in METHODS:
+            raise RecipeError("only BYOL and its kin have a projector", "projected", self.projected)
+        self.net: nn.Module | None = None
+        self.stack_facts: dict[str, Any] = {}
+
+    def fit(self, stack: Stack, seed: int, folder: Path, told: Told) -> None:
+        """Train, or go on training from `folder`/checkpoint.pt; writes `encoder.safetensors`."""
+        folder = make_folder(folder)
+        torch.manual_seed(key_seed(seed, "initialise"))
+        encoder = resnet18(stack.images.shape[1], stem=self.stem)
+        encoder = encoder.to(memory_format=torch.channels_last)
+        self.stack_facts = {
+            "mean": stack.mean, "deviation": stack.deviation, "side": list(stack.side),
+            "categories": list(stack.names), "channels": int(stack.images.shape[1]),
+        }  # fmt: skip
+        if self.method == "random":
+            self.net = encoder.eval()
+        elif self.method == "supervised":
+            self.net = self._supervised(encoder, stack, seed, folder, told)
+        else:
+            self.net = self._twins(encoder, stack, seed, folder, told)
+        self._save(folder)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(
+            steps=self.steps,
+            optimizer=self.optimizer,  # type: ignore[arg-type]
+            lr=self.lr * self.batch / 256,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            warmup_steps=self.warmup_steps,
+            decay="cosine",
+            precision=self.precision,  # type: ignore[arg-type]
+            ema=self.ema,
+        )
+
+    def _supervised(
+        self, encoder: nn.Module, stack: Stack, seed: int, folder: Path, told: Told
+    ) -> nn.Module:
+        if (stack.categories < 0).any():
+            raise RecipeError("supervised training needs a category for every image", "method")
+        net = Classifier(encoder, len(stack.names), self.dropout)
+        batches = Batches(
+            stack, self.views, self.batch, seed,
+            balanced=self.balanced, mixup=self.mixup, alpha=self.alpha,
+        )  # fmt: skip
+        net, _ = fit(
+            net, Patches(len(stack.names)), batches, self._schedule(), seed, folder,
+            workers=self.workers, on_step=told,
+        )  # fmt: skip
+        return net
+
+    def _twins(
+        self, encoder: nn.Module, stack: Stack, seed: int, folder: Path, told: Told
+    ) -> nn.Module:
+        twins = Twins(encoder, self.method, self.hidden, self.size)  # type: ignore[arg-type]
+        mines = self.method != "byol"
+        batches = TwinBatches(
+            stack, self.views, self.batch, seed,
+            pool=(self.pool or self.batch) if mines else 0, neighbours=self.neighbours,
+        )  # fmt: skip
+        problem = TwinProblem(
+            self.steps, self.decay, self.mining_weight, self.mining_ramp, self.neighbours
+        )
+        twins, _ = fit(
+            twins, problem, batches, self._schedule(), seed, folder,
+            workers=self.workers, on_step=told,
+        )  # fmt: skip
+        online = twins.online
+        return nn.Sequential(online.encoder, online.projector) if self.projected else online.encoder
+
+    def _save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        state = {key: value.contiguous() for key, value in self.net.state_dict().items()}
+        with written_beside(folder / "encoder.safetensors") as beside:
+            save_file(state, beside)
+        write_json(
+            folder / "encoder.json", {"method": self.method, "stem": self.stem, **self.stack_facts}
+        )
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What makes representations, in evaluation mode."""
+        return self.net.encoder if isinstance(self.net, Classifier) else self.net
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """(n, c, h, w) as recorded -> (n, 512) float32; nothing in the net changes."""
+        return self._mean_over_views(self.encoder, images)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """What the supervised net's own head says, (n, classes) float32."""
+        return self._mean_over_views(self.net, images)
+
+    @torch.inference_mode()
+    def _mean_over_views(self, net: nn.Module, images: np.ndarray) -> np.ndarray:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        net = net.to(device).eval()
+        mean, deviation = (
+            np.float32(self.stack_facts["mean"]),
+            np.float32(self.stack_facts["deviation"]),
+        )
+        answers = []
+        for first in range(0, len(images), BATCH):
+            values = (images[first : first + BATCH].astype(np.float32) - mean) / deviation
+            seen = [values] if self.whole else corners(values, self.views.shape(values.shape[-2:]))
+            found = [
+                net(torch.from_numpy(np.ascontiguousarray(view)).to(device)).float().cpu().numpy()
+                for view in seen
+            ]
+            answers.append(np.mean(found, 0))
+        return np.concatenate(answers).astype(np.float32)
