@@ -128,12 +128,10 @@ def summary(
     """
     found = dict.fromkeys(ATTRIBUTES, float("nan"))
     known = pixels["known"]
-    if not known:
-        return found
     for role in ("vessel", "axon"):
-        if ids.get(role) is not None:
+        if known and ids.get(role) is not None:
             found[f"{role}_density"] = pixels[role] / known
-    if cells is None:
+    if cells is None or not (known or len(cells)):
         return found
     found["cell_count"] = float(len(cells))
     if len(cells):

@@ -40,8 +40,11 @@ class Components:
 
     def at_least(self, voxels: int) -> Components:
         """Those of so many voxels or more."""
-        keep = self.voxels >= voxels
-        return Components(self.voxels[keep], self.sums[keep])
+        return self.among(self.voxels >= voxels)
+
+    def among(self, some: np.ndarray) -> Components:
+        """Those at some positions, or where a mask is true."""
+        return Components(self.voxels[some], self.sums[some])
 
 
 def check_connectivity(connectivity: int | None, ndim: int) -> int:
