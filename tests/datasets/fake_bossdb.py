@@ -80,6 +80,7 @@ class FakeBoss:
 class Handler(BaseHTTPRequestHandler):
     boss: FakeBoss
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         pass

@@ -327,7 +327,7 @@ def test_another_spacing_is_said_and_a_coarse_level_measured(boss, tmp_path):
     coarse = client.channel("bossdb://lab/scan/image", 1)
     assert coarse.extent == ((0, 60), (0, 40), (0, 50)) and coarse.spacing == (1.0, 2.0, 2.0)
     boss.hierarchy = "isotropic"
-    coarse = client.channel("bossdb://lab/scan/image", 1)
+    coarse = Boss(boss.host).channel("bossdb://lab/scan/image", 1)
     assert coarse.extent == ((0, 30), (0, 40), (0, 50)) and coarse.spacing == (2.0, 2.0, 2.0)
 
 

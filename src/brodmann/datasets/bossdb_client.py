@@ -73,6 +73,7 @@ class Boss:
         )
         self._expected: int | None = None
         self._channels: dict[str, Any] = {}
+        self._served: dict[tuple[str, int], Served] = {}
         for service in (self._remote.project_service, self._remote.volume_service):
             # Without one a silent server is waited for without end.
             service.session_send_opts = {
@@ -82,7 +83,7 @@ class Boss:
         self._remote.volume_service.session.hooks["response"].append(self._inspect)
 
     def channel(self, uri: str, resolution: int = 0) -> Served:
-        """Pixel type, extent and voxel size of a channel at a resolution.
+        """Pixel type, extent and voxel size of a channel at a resolution; asked for once.
 
         Raises
         ------
@@ -112,7 +113,9 @@ class Boss:
                 ),  # type: ignore[arg-type]
             )
 
-        return self._persist(ask, uri)
+        if (uri, resolution) not in self._served:
+            self._served[uri, resolution] = self._persist(ask, uri)
+        return self._served[uri, resolution]
 
     def cutout(self, uri: str, box: Ranges, resolution: int = 0) -> np.ndarray:
         """The voxels of a box, (z, y, x) in the channel's type; all of them, or an error.
@@ -122,8 +125,7 @@ class Boss:
         DataError
             If the server refuses, or every try brought nothing, half a cut-out or another type.
         """
-        if uri not in self._channels:
-            self.channel(uri)
+        self.channel(uri, resolution)
         channel = self._channels[uri]
         z, y, x = box
         shape = tuple(stop - start for start, stop in box)

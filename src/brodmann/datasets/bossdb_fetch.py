@@ -32,6 +32,8 @@ WORK = ".fetch"
 """Where cut-outs lie until they are whole."""
 CHUNK_VOXELS = 1 << 22
 """At most so many voxels are asked for at a time: 32 MiB of 64-bit ids."""
+SMALL_VOXELS = 1 << 16
+"""Slices of fewer are read several at a time."""
 SIDE = 1024
 Report = Callable[[str, int, int, str], None]
 Pair = tuple[str, str]
@@ -184,14 +186,14 @@ def _bring(
     if not _same(note, wanted):
         _forget(part, note)
         write_json(note, wanted)
-    shard = _shard(cube.shape)
+    chunk, shard = _chunk(cube.shape)
     array = open_output(
         part,
         cube.shape,
         dtype,
         "zyx",
         volume.spacing_um,
-        chunks=(1, *shard[1:]),
+        chunks=chunk,
         shards=shard,
     )
     brought = False
@@ -274,14 +276,16 @@ def _sound(array: Any, window: tuple[slice, ...]) -> bool:
     return True
 
 
-def _shard(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """What is asked for at a time and lies in one file; slices within are read one by one.
+def _chunk(shape: tuple[int, int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What is read at a time, a slice unless slices are small; and what is asked for at a time.
 
-    >>> _shard((360, 256, 256)), _shard((720, 1420, 5805))
-    ((64, 256, 256), (4, 1024, 1024))
+    >>> _chunk((360, 256, 256)), _chunk((720, 1420, 5805))
+    (((1, 256, 256), (64, 256, 256)), ((1, 1024, 1024), (4, 1024, 1024)))
     """
     y, x = min(shape[1], SIDE), min(shape[2], SIDE)
-    return max(1, min(shape[0], CHUNK_VOXELS // (y * x))), y, x
+    shard = max(1, min(shape[0], CHUNK_VOXELS // (y * x)))
+    chunk = max(1, min(shard, SMALL_VOXELS // (y * x)))
+    return (chunk, y, x), (shard // chunk * chunk, y, x)
 
 
 def _voxels(volume: BossVolume, pair: Pair) -> int:
