@@ -312,7 +312,7 @@ STUDIES = [name for name in recipe_names() if recipe_kind(name) == "study"]
 def test_every_packaged_study_is_valid(name):
     if "translate" in recipe_text(name)[0] and "translate" not in AUGMENTATIONS:
         pytest.skip("no image translation")
-    rooted = name.endswith("-dmbm") or name in ("prmix-brain100um", "microstructure-vnc-study")
+    rooted = name.endswith("-dmbm") or name.startswith(("prmix-brain100um", "microstructure-"))
     study, recipes = load_study(name, ["base.data.root=x"] if rooted else [])
     assert study.name == name and study.title and study.description
     assert len(recipes) == len(study.rows) and study.tests.pairs()

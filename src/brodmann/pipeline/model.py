@@ -306,7 +306,7 @@ Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} t
 | | |
 |---|---|
 {facts}
-| net | {_net_told(model)} |
+| net | {net_in_words(model)} |
 | parameters | {sum(p.numel() for p in model.nets[0].parameters()):,} in each of {len(model.nets)} |
 | window | {" x ".join(map(str, plan.patch))} |
 | intensities | z-score by {model.normalisation.kind} |
@@ -315,7 +315,7 @@ Maps {len(plan.patch)}D images with channels {channels} at {_um(plan.spacing)} t
 """
 
 
-def _net_told(model: Model) -> str:
+def net_in_words(model: Model) -> str:
     """The net in a few words."""
     options = {key: value for key, value in model.net_options.items() if key != "kind"}
     kind, plan = model.net_options["kind"], model.plan
