@@ -135,7 +135,7 @@ def attribute_table(
     return [_place(box, per, volume.ndim) | row for box, row in found]
 
 
-def columns(per: Per, ndim: int) -> list[tuple[str, str]]:
+def columns(per: Per, ndim: int, published_distance: bool = False) -> list[tuple[str, str]]:
     """Key of a row and head of its column, with units: what `write_table` writes.
 
     >>> columns("slice", 3)[0], columns("slice", 3)[-1]
@@ -144,14 +144,25 @@ def columns(per: Per, ndim: int) -> list[tuple[str, str]]:
     places = list(_place(((0, 1),) * 3, per, ndim))
     units = {
         "cell_size": "cell_size_um2" if per == "slice" or ndim == 2 else "cell_size_um3",
-        "cell_distance": "cell_distance_um",
+        "cell_distance": "cell_distance_px" if published_distance else "cell_distance_um",
     }
     return [(key, units.get(key, key)) for key in (*places, "known", *ATTRIBUTES)]
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], per: Per, ndim: int) -> Path:
-    """Rows of `attribute_table` as CSV, whole or not at all; a cell is empty for NaN."""
-    heads = columns(per, ndim)
+def write_table(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    per: Per,
+    ndim: int,
+    published_distance: bool = False,
+) -> Path:
+    """Rows of `attribute_table` as CSV, whole or not at all; a cell is empty for NaN.
+
+    Rows that have a `sample` begin with it.
+    """
+    heads = columns(per, ndim, published_distance)
+    if any("sample" in row for row in rows):
+        heads = [("sample", "sample"), *heads]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([head for _, head in heads])
