@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
 from brodmann.core import BrodmannError, DataError, OutputError, RecipeError, keyed_rng
-from brodmann.report.embeddings import GAP, SIDE, TOP, embedding_figure, project
+from brodmann.report.embeddings import GAP, SIDE, SIDES, TOP, embedding_figure, project
 from brodmann.report.plots import CATEGORY_COLORS, category_colors
 from brodmann.report.sheet import MARGIN
 
@@ -111,7 +111,7 @@ def test_a_row_of_panels(tmp_path, count, attributes):
         xy, tmp_path / "a.png", categories=kinds, attributes=chosen, parts=parts
     )
     width, height = Image.open(path).size
-    assert width == 2 * MARGIN + (attributes + 1) * (({0: 560}.get(attributes, SIDE)) + GAP) - GAP
+    assert width == 2 * MARGIN + (attributes + 1) * (SIDES.get(attributes + 1, SIDE) + GAP) - GAP
     assert height < 900
     assert list(tmp_path.iterdir()) == [path]
 
@@ -122,7 +122,7 @@ def test_colours_say_region_and_value(tmp_path):
         xy, tmp_path / "a.png", categories=["A", "A", "B", "B"],
         attributes={k: [0.0, 1.0, 0.0, np.nan] for k in ("vessel_density", "x", "y")},
     )  # fmt: skip
-    region, density = panel(path, 0)[:SIDE], panel(path, 1)[:SIDE]
+    region, density = (panel(path, i, SIDES[4])[: SIDES[4]] for i in (0, 1))
     first, second = category_colors("AB").values()
     assert (first, second) == CATEGORY_COLORS[:2]
     for color, (here, there) in (

@@ -25,8 +25,8 @@ ATTRIBUTE_TITLES = {
 }
 """Attribute -> title, unit of the colour bar, and what its values are multiplied by."""
 MOST_COLUMNS = 6
-SIDES = {1: 560, 2: 440, 3: 380}
-SIDE, GAP, TOP, UNDER = 300, 34, 112, 74
+SIDES = {1: 560, 2: 440, 3: 380, 4: 300}
+SIDE, GAP, TOP, UNDER = 240, 26, 112, 74
 """Panel, space between panels, heading, and what stands below a panel, in pixels."""
 FLATTEST = 0.5
 """Height over width of a panel, at least."""
