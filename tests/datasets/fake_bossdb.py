@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import blosc
 import numpy as np
 
 Make = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -184,6 +183,8 @@ class Handler(BaseHTTPRequestHandler):
             values = values[: len(values) // 2]
         if fault == "type":
             values = values.astype(np.uint16)
+        import blosc  # comes with intern
+
         body = blosc.compress(values.tobytes(), typesize=values.dtype.itemsize)
         if fault == "half body":
             self.send(200, body[: len(body) // 2], len(body))

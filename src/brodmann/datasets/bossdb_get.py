@@ -9,9 +9,29 @@ from brodmann.datasets.bossdb_client import HOST
 from brodmann.datasets.bossdb_fetch import Report, fetch_cubes
 from brodmann.datasets.bossdb_store import RECORD
 from brodmann.datasets.bossdb_volume import read_boss_volume
-from brodmann.datasets.mtneuro import fetch_mtneuro
+from brodmann.datasets.mtneuro import fetch_mtneuro, mtneuro_volume
 
 MTNEURO = "mtneuro"
+SIZE = "16 cubes of 360 x 256 x 256 voxels with annotations, about 0.5 GB on disk"
+
+
+def boss_sources() -> list[dict[str, str]]:
+    """What can be fetched by name, as `datasets.fetch.sources` lists the other sets.
+
+    >>> [source["name"] for source in boss_sources()]
+    ['mtneuro']
+    """
+    volume = mtneuro_volume()
+    return [
+        {
+            "name": MTNEURO,
+            "title": volume.title,
+            "url": HOST,
+            "licence": volume.licence,
+            "citation": volume.citation,
+            "size": SIZE,
+        }
+    ]
 
 
 def is_boss(name: str) -> bool:
