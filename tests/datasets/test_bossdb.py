@@ -9,6 +9,7 @@ import builtins
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,15 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from fake_bossdb import FakeBoss, gray, hashed, serving
 
 from brodmann.core import DataError, OutputError, RecipeError
-from brodmann.datasets import bossdb_fetch, download
+from brodmann.datasets import bossdb_client, bossdb_fetch, download
 from brodmann.datasets.bossdb import bossdb, open_cubes
 from brodmann.datasets.bossdb_client import Boss, split_uri
 from brodmann.datasets.bossdb_fetch import fetch_cubes
 from brodmann.datasets.bossdb_store import counts_of
 from brodmann.datasets.bossdb_volume import read_boss_volume
+from brodmann.datasets.cube_files import export_cube, import_cube
 from brodmann.io import read_volume, write_volume
 
 pytest.importorskip("intern")
@@ -142,7 +145,7 @@ def test_what_another_try_betters_is_tried_again(boss, volume, tmp_path, fault):
 
 
 def test_a_silent_server_is_not_waited_for_without_end(boss, volume, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(bossdb_client, "TIMEOUT_S", 0.3)
     boss.faults = ["stall"]
     fetch_cubes(volume, tmp_path, cubes=["str-A"], host=boss.host)
     assert len(boss.asked) == len(set(boss.asked)) + 1
@@ -407,7 +410,8 @@ def test_descriptions_name_what_is_wrong(tmp_path):
         split_uri("bossdb://a//c")
 
 
-def test_without_intern_the_error_names_the_extra(volume, tmp_path, monkeypatch):
+def test_without_intern_the_error_names_the_extra(boss, volume, tmp_path, monkeypatch):
+    fetch_cubes(volume, tmp_path / "data", cubes=["str-A"], host=boss.host)
     real = builtins.__import__
 
     def absent(name, *rest, **more):
@@ -419,22 +423,28 @@ def test_without_intern_the_error_names_the_extra(volume, tmp_path, monkeypatch)
     with pytest.raises(RecipeError, match=r'found intern; pip install "brodmann\[bossdb\]"'):
         fetch_cubes(volume, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    # What is there is read, and checked, without it.
+    assert open_cubes(volume, tmp_path / "data", ["str-A"])["str-A"]().image.shape == (30, 16, 24)
+    assert fetch_cubes(volume, tmp_path / "data", cubes=["str-A"])["checked"] == 2
 
 
-def test_a_cube_goes_to_itk_snap_and_back(boss, volume, tmp_path):
-    """Pixels and ids as NIfTI keep axes, spacing, values and type."""
-    fetch_cubes(volume, tmp_path / "data", host=boss.host)
-    cube = open_cubes(volume, tmp_path / "data")["ctx-A"]()
-    for kind in ("image", "microstructure"):
-        there = getattr(cube, kind)
-        file = write_volume(tmp_path / f"{kind}.nii.gz", there)
-        back = read_volume(file)
-        assert back.axes == "zyx" and back.dtype == there.dtype
-        assert back.spacing == pytest.approx((1.17, 1.17, 1.17), rel=1e-6)
-        assert (back.numpy() == there.numpy()).all()
-    nibabel = pytest.importorskip("nibabel")
-    image = nibabel.load(tmp_path / "image.nii.gz")
-    # What another program sees: x first, millimetres.
-    assert image.shape == (32, 32, 30) and image.header.get_xyzt_units()[0] == "mm"
-    assert image.header.get_zooms() == pytest.approx((1.17e-3,) * 3, rel=1e-6)
-    assert image.dataobj[3, 5, 7] == cube.image.numpy()[7, 5, 3]
+def test_the_description_in_the_documentation_can_be_read():
+    text = (Path(__file__).parents[2] / "docs" / "mtneuro.md").read_text(encoding="utf-8")
+    (described,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    volume = read_boss_volume(yaml.safe_load(described))
+    assert volume.kinds("one") == ("image", "regions", "microstructure")
+    assert volume.kinds("two") == ("image", "regions")
+    assert volume.microstructure.label_map.class_names == ["background", "vessel", "cell"]
+
+
+def test_a_fetched_cube_goes_to_itk_snap_and_back(boss, volume, tmp_path):
+    fetch_cubes(volume, tmp_path / "data", cubes=["ctx-A"], host=boss.host)
+    cube, known = (
+        open_cubes(volume, tmp_path / "data", ["ctx-A"])["ctx-A"](),
+        volume.microstructure.label_map,
+    )
+    export_cube(cube, tmp_path / "snap", known)
+    back = import_cube(tmp_path / "snap", known)
+    assert back.origin == cube.origin and back.image.spacing == (1.17, 1.17, 1.17)
+    assert (back.image.numpy() == cube.image.numpy()).all()
+    assert (back.microstructure.numpy() == cube.microstructure.numpy()).all()

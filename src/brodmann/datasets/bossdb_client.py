@@ -20,6 +20,8 @@ PUBLIC = "public"
 """The token of those who have no account."""
 UNITS_UM = {"nanometers": 1e-3, "micrometers": 1.0, "millimeters": 1e3, "centimeters": 1e4}
 BLOSC_HEADER = 16
+TIMEOUT_S = 120.0
+"""Of silence; a server needs a while to put a cut-out of 64-bit ids together."""
 Ranges = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """z, y and x, half-open."""
 T = TypeVar("T")
@@ -78,7 +80,7 @@ class Boss:
             # Without one a silent server is waited for without end.
             service.session_send_opts = {
                 **service.session_send_opts,
-                "timeout": download.TIMEOUT_S,
+                "timeout": TIMEOUT_S,
             }
         self._remote.volume_service.session.hooks["response"].append(self._inspect)
 
