@@ -120,6 +120,9 @@ def test_labels_in_3d_have_their_own_colours(tmp_path):
     path = tmp_path / "a.png"
     drawn = render_microstructure(labels, (2, 1, 1), LABELS, path, pixels=400)
     assert [label.acronym for label in drawn] == ["vessel", "axon"]
+    # Each colour stands in the legend, too; what is not drawn does not.
+    foot = [int(lean(path, id_)[-60:, 200:].sum()) for id_ in (1, 2, 3)]
+    assert foot[0] > 100 and foot[1] == 0 and foot[2] > 100
     counts = [int(lean(path, id_).sum()) for id_ in (1, 2, 3)]
     assert counts[0] > 2000 and counts[1] == 0 and counts[2] > 1000
     only = render_microstructure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,12 @@ from markupsafe import Markup
 from brodmann.core import DataError, LabelMap, Volume
 from brodmann.core.files import make_folder, write_text
 from brodmann.report.bench_charts import attributes_svg, seeds_svg
+from brodmann.report.bench_notes import (
+    configurations_of,
+    facts_of,
+    hashes_of,
+    warnings_of,
+)
 from brodmann.report.bench_rows import (
     BenchRow,
     Published,
@@ -44,7 +49,6 @@ METRICS = {
     "r2": "R²",
 }
 KINDS = ("method", "baseline", "published")
-FEW_SEEDS = 3
 MOST_PATCHES = 8
 PATCH = 192
 """Pixels along the longer side of an example."""
@@ -164,7 +168,7 @@ def write_bench_report(
         title=title,
         description=description,
         command=command,
-        notes=[*notes, *_warnings(of_task, texts)],
+        notes=[*notes, *warnings_of(of_task, texts)],
         tasks=views,
         embeddings=[_inline(one) for one in extras.embeddings],
         figures=[_inline(one) for one in extras.figures],
@@ -181,9 +185,9 @@ def write_bench_report(
         labels=[
             {"name": label.name, "color": f"#{label.color}"} for label in extras.label_map or ()
         ],
-        facts={**(facts or {}), **_facts(known)},
-        hashes=_hashes(order, of_task),
-        methods=_configurations(known),
+        facts={**(facts or {}), **facts_of(known)},
+        hashes=hashes_of(order, of_task),
+        methods=configurations_of(known),
         every=known,
         spread=spread,
         key_title=key_title,
@@ -361,78 +365,6 @@ def _matrix(text: TaskText, best: Standing) -> dict[str, Any] | None:
 
 def _attribute(name: str) -> tuple[str, str, float]:
     return ATTRIBUTE_TITLES.get(name, (name.replace("_", " ").capitalize(), "", 1.0))
-
-
-def _warnings(
-    of_task: Mapping[str, Sequence[BenchRow]], texts: Mapping[str, TaskText]
-) -> list[str]:
-    """What makes a table less than it seems."""
-    found = []
-    for id_, rows in of_task.items():
-        hashes = {row.data_hash for row in rows if row.data_hash}
-        if len(hashes) > 1:
-            found.append(f"{id_}: results were made on {len(hashes)} different sets of data.")
-        methods = {row.method for row in rows if not row.baseline}
-        few = sorted(m for m in methods if sum(r.method == m for r in rows) < FEW_SEEDS)
-        if few:
-            found.append(f"{id_}: fewer than {FEW_SEEDS} seeds of {', '.join(few)}.")
-        for method in sorted(methods):
-            ways = {_json(row.configuration) for row in rows if row.method == method}
-            if len(ways) > 1:
-                found.append(f"{id_}: results of {method} have {len(ways)} different settings.")
-        text = texts.get(id_)
-        reached = [
-            value
-            for row in rows
-            if row.configuration.get("method", row.method) == "oracle"
-            and text is not None
-            and (value := row.scores.get(text.main)) is not None
-        ]
-        if text is not None and reached and min(reached) < text.maximum - 1e-6:
-            found.append(
-                f"{id_}: the oracle, which knows the truth, reaches {min(reached):.3f} of "
-                f"{text.maximum:g}: the task itself is at fault."
-            )
-    return found
-
-
-def _facts(rows: Sequence[BenchRow]) -> dict[str, str]:
-    def every(values: Any) -> str:
-        return ", ".join(dict.fromkeys(str(value) for value in values if value not in (None, "")))
-
-    names = dict.fromkeys(key for row in rows for key in row.environment)
-    facts = {
-        "Results": f"{len(rows)}",
-        "Seeds": every(sorted({row.seed for row in rows})),
-        "Time of all runs": f"{sum(row.seconds for row in rows) / 60:.1f} min",
-        "Peak memory": f"{max(row.peak_memory_mb for row in rows) / 1000:.1f} GB",
-        "Commit": every(row.commit for row in rows) or "installed package",
-    }
-    for name in names:
-        facts[name[:1].upper() + name[1:]] = every(row.environment.get(name) for row in rows)
-    return {key: value for key, value in facts.items() if value}
-
-
-def _hashes(
-    order: Sequence[str], of_task: Mapping[str, Sequence[BenchRow]]
-) -> list[tuple[str, list[str]]]:
-    return [
-        (id_, hashes)
-        for id_ in order
-        if (hashes := list(dict.fromkeys(r.data_hash for r in of_task[id_] if r.data_hash)))
-    ]
-
-
-def _configurations(rows: Sequence[BenchRow]) -> list[tuple[str, str]]:
-    """Every method with its settings, once for each that it had."""
-    pairs = dict.fromkeys(
-        (row.method, _json(row.configuration)) for row in rows if row.configuration
-    )
-    return sorted(pairs)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def _section(section: MappedSection, label_map: LabelMap, key: str) -> SectionView:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from brodmann.core import BACKGROUND, DataError, Label, LabelMap, Volume
+from brodmann.core.files import written_beside
 from brodmann.report.counts import label_of
 from brodmann.report.figures import DIFFERENCES, color_labels, differences
+from brodmann.report.lettering import font
 from brodmann.report.neurons3d import render_neurons
 from brodmann.report.panels import scale_bar
 from brodmann.report.sheet import (
@@ -137,7 +139,7 @@ def render_microstructure(
     Returns
     -------
     list of Label
-        What was drawn, for a legend.
+        What was drawn, as the legend below the picture says.
 
     Raises
     ------
@@ -155,7 +157,27 @@ def render_microstructure(
         labels, spacing, ids=[label.id for label in drawn], path=path, pixels=pixels,
         colors=[tuple(part / 255 for part in label.rgb) for label in drawn],
     )  # fmt: skip
+    _legend(path, drawn)
     return drawn
+
+
+def _legend(path: Path, drawn: Sequence[Label]) -> None:
+    """Names beside their colours, at the lower right of a picture in 3D."""
+    from PIL import Image, ImageDraw
+
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    size = max(12, image.width // 55)
+    letters, draw = font(size), ImageDraw.Draw(image)
+    x, y = image.width - round(0.04 * image.width), image.height - round(0.03 * image.width)
+    for label in reversed(drawn):
+        x -= round(letters.getlength(label.name))
+        draw.text((x, y), label.name, fill=INK, font=letters, anchor="lb")
+        x -= round(1.5 * size)
+        draw.rectangle([x, y - size, x + size, y], label.rgb)
+        x -= size
+    with written_beside(path) as beside:
+        image.save(beside, format="PNG")
 
 
 def _row(section: MappedSection, others: Mapping[str, Mapping[str, Volume]]) -> _Row:
