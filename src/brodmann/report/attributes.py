@@ -64,7 +64,7 @@ def save_attributes(
     along_z = all("z" in row for row in rows)
     tiled = per == "block" and not along_z and len(samples) == 1
     if tiled:
-        figure = Figure(figsize=(3.4 * len(names), 3.6), dpi=110, layout="constrained")
+        figure = Figure(figsize=(3.4 * len(names), 3.0), dpi=110, layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
     else:
         figure = Figure(figsize=(8.6, 0.9 + 1.45 * len(names)), dpi=110, layout="constrained")
@@ -137,7 +137,7 @@ def _map(panel, rows: Rows, values: np.ndarray, spacing_um: Sequence[float]) -> 
     panel.set_facecolor(LINE)
     panel.tick_params(colors=SOFT, labelsize=8, length=2)
     panel.set_xlabel("x (µm)", fontsize=9, color=SOFT)
-    bar = panel.figure.colorbar(shown, ax=panel, shrink=0.8, pad=0.02)
+    bar = panel.figure.colorbar(shown, cax=panel.inset_axes((1.03, 0, 0.04, 1)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=SOFT, labelsize=8, length=2)
     for spine in panel.spines.values():
