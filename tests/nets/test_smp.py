@@ -271,9 +271,10 @@ class TestThroughThePipeline:
         # One that asks for weights by hand gets none either: they are in the folder.
         tree = yaml.safe_load((folder / "model.yaml").read_text("utf-8"))
         tree["net"]["weights"] = "imagenet"
-        (folder / "model.yaml").write_text(yaml.safe_dump(tree), "utf-8")
+        (folder / "model.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
         monkeypatch.setattr(smp.encoders, "hf_hub_download", None)
         again = Model.load(folder)
+        assert again.fingerprint == model.fingerprint
         image = Volume(blobs(0)[0], "yx", (1.17, 1.17))
         for name, one in (("a", model), ("b", again)):
             map_image(one, image, tmp_path / f"{name}.tif")

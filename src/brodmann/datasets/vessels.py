@@ -79,7 +79,7 @@ def vessels(
     RecipeError
         If an option does not fit.
 
-    Source: Teikari et al. 2016; the repository states no licence beyond free use.
+    Source: Teikari et al. 2016; its repository states no licence.
 
     Example
     -------

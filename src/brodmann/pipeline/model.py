@@ -201,9 +201,9 @@ class Model:
             problem, options = tree["problem"], tree.get("problem_options") or {}
             label_map = LabelMap.from_csv(table) if PROBLEMS[problem].labelled else None
             outputs = PROBLEMS[problem](label_map, plan, **options).outputs
-            channels = tuple(tree["channels"])
+            channels, net_options = tuple(tree["channels"]), settled(tree["net"])
             nets = [
-                build_net(settled(tree["net"]), plan, len(channels), outputs)
+                build_net(net_options, plan, len(channels), outputs)
                 for _ in range(int(tree["folds"]))
             ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -232,7 +232,7 @@ class Model:
         return cls(
             problem,
             nets,
-            tree["net"],
+            net_options,
             plan,
             normalisation,
             label_map,
