@@ -10,7 +10,7 @@ import numpy as np
 from brodmann.core import DataError, RecipeError, nearest
 from brodmann.postprocess.interpolate.recursive import recursive_between
 from brodmann.postprocess.interpolate.signed import distance_between
-from brodmann.postprocess.interpolate.times import FULL, MAX_STEPS, Between
+from brodmann.postprocess.interpolate.times import FULL, MAX_STEPS, Between, Others
 
 
 def nearest_between(
@@ -59,7 +59,8 @@ def interpolate_between(
     method : {"recursive", "distance", "nearest"}
     ignore : int, optional
         An id that says nothing. Between, a pixel that has it in one slice keeps the other's
-        label throughout; in both, it stays unknown.
+        label throughout; in both, it stays unknown. Borders pass it by: it stops no front
+        and starts none.
 
     Returns
     -------
@@ -100,12 +101,23 @@ def interpolate_between(
         first = np.where(before == ignore, after, before)
         last = np.where(after == ignore, before, after)
     ids, classes = _classes(first, last)
+    if ignore is not None:
+        # A class of its own, that no border starts from, nor ends at.
+        classes[:, (before == ignore) | (after == ignore)] = len(ids)
     found = work(classes[0], classes[1], steps, spacing)
     others = found.others
     if others is not None:
-        others = replace(others, label=ids[others.label])
+        others = _named(others, ids)
     ends = None if ignore is None else (before, after)
     return replace(found, before=first, after=last, others=others, ends=ends)
+
+
+def _named(others: Others, ids: np.ndarray) -> Others:
+    """With ids for classes, and without the class of unknown pixels."""
+    keep = others.label < len(ids)
+    return Others(
+        others.pixel[keep], ids[others.label[keep]], others.value[keep], others.rival[keep]
+    )
 
 
 def _classes(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
