@@ -378,6 +378,9 @@ def test_a_dataset_of_any_volume_without_code(boss, volume, tmp_path):
     assert data.label_map.class_names == ["background", "vessel"]
     found = bossdb(root, described, parts, "attributes")["ctx-A-z0012"].attributes
     assert found["vessel_density"] == pytest.approx(np.mean(truth == 1))
+    for z, cube, words in (([9, 20], "ctx-A", "past the end"), ([10, 12], "ctx", "mean 'ctx-A'")):
+        with pytest.raises(RecipeError, match=words):
+            bossdb(root, described, {"train": [{"cube": cube, "z": z}]})
     with pytest.raises(RecipeError, match="need an annotation"):
         bossdb(root, TREE | {"microstructure": None, "cubes": {"ctx-A": TREE["cubes"]["ctx-A"]}},
                parts, "labels")  # fmt: skip

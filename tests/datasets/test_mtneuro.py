@@ -383,8 +383,10 @@ def test_options_that_are_none(root, tmp_path):
     ):
         with pytest.raises(RecipeError):
             mtneuro(root, **wrong)
-    with pytest.raises(DataError, match=r"slices past the end.*\[470, 471\)"):
-        mtneuro(root, parts={"t": [{"cube": "ctx-A", "z": [470, 471]}]})[0]
+    with pytest.raises(
+        RecipeError, match=r"slices past the end.*ctx-A \[460, 471\].*holds \[110, 470\]"
+    ):
+        mtneuro(root, parts={"t": [{"cube": "ctx-A", "z": [460, 471]}]})
     with pytest.raises(DataError, match="not fetched"):
         mtneuro(tmp_path)
     parts = {"t": [{"cube": "ctx-B", "z": [110, 111]}]}

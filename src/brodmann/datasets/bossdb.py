@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brodmann.core import DataError, Dataset, LabelMap, RecipeError
+from brodmann.core import DataError, Dataset, LabelMap, RecipeError, nearest
 from brodmann.datasets.bossdb_store import check_there
 from brodmann.datasets.bossdb_volume import BossVolume, read_boss_volume
-from brodmann.datasets.cubes import Cube, as_parts, cube_dataset
+from brodmann.datasets.cubes import Box, Cube, as_parts, cube_dataset
 from brodmann.io import read_volume
 
 
@@ -32,6 +32,31 @@ def open_cubes(
         )
     check_there(volume, Path(root), wanted)
     return {name: partial(_open, volume, str(root), name) for name in wanted}
+
+
+def check_boxes(volume: BossVolume, parts: Mapping[str, Sequence[Box]]) -> list[str]:
+    """The cubes that parts are of, each once, if the parts lie within them.
+
+    Raises
+    ------
+    RecipeError
+        Names the cube that is not there, or whose end is passed.
+    """
+    for part, boxes in parts.items():
+        for box in boxes:
+            if box.cube not in volume.cubes:
+                raise RecipeError(
+                    "no such cube", f"parts.{part}", box.cube, nearest(box.cube, volume.cubes)
+                )
+            first, end = volume.cubes[box.cube].z
+            if not first <= box.z[0] < box.z[1] <= end:
+                raise RecipeError(
+                    "slices past the end of a cube",
+                    f"parts.{part}",
+                    f"{box.cube} {list(box.z)}",
+                    f"it holds {[first, end]}",
+                )
+    return list(dict.fromkeys(box.cube for boxes in parts.values() for box in boxes))
 
 
 def _open(volume: BossVolume, root: str, name: str) -> Cube:
@@ -103,7 +128,7 @@ def bossdb(
         label_map = LabelMap([label for label in whole if label.id not in gone])
     return cube_dataset(
         described.name,
-        open_cubes(described, root, [box.cube for group in boxes.values() for box in group]),
+        open_cubes(described, root, check_boxes(described, boxes)),
         boxes,
         answer=answer,
         label_map=label_map,

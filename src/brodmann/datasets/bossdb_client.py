@@ -112,7 +112,7 @@ class Boss:
                 tuple(
                     float(getattr(frame, f"{axis}_voxel_size")) * unit * 2**n
                     for axis, n in zip("zyx", halved)
-                ),  # type: ignore[arg-type]
+                ),
             )
 
         if (uri, resolution) not in self._served:

@@ -130,7 +130,7 @@ def facts_of(array: Any) -> dict[str, Any]:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     low, high = [], []
     for _, block in _blocks(array):
-        digest.update(np.ascontiguousarray(block))
+        digest.update(np.ascontiguousarray(block).data)
         low.append(int(block.min()))
         high.append(int(block.max()))
     return {"sha256": digest.hexdigest(), "lowest": min(low), "highest": max(high)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from brodmann.core import Dataset, RecipeError, nearest
-from brodmann.datasets.bossdb import open_cubes
+from brodmann.core import Dataset, RecipeError
+from brodmann.datasets.bossdb import check_boxes, open_cubes
 from brodmann.datasets.bossdb_client import HOST
 from brodmann.datasets.bossdb_fetch import Report, fetch_cubes
 from brodmann.datasets.bossdb_store import counts_of, read_record
@@ -129,10 +129,7 @@ def mtneuro(
     boxes = published(version, task == "microstructure" and classes == 4)
     if parts is not None:
         boxes = as_parts(parts)
-    names = list(dict.fromkeys(box.cube for group in boxes.values() for box in group))
-    unknown = [name for name in names if name not in volume.cubes]
-    if unknown:
-        raise RecipeError("no such cube", "parts", unknown[:4], nearest(unknown[0], volume.cubes))
+    names = check_boxes(volume, boxes)
     if version == "v2" and guard is not None:
         check_guards(volume, boxes, guard)
     openers = open_cubes(volume, root, names)

@@ -95,7 +95,7 @@ vessel, 2 cell, 3 axon
     )
 
 
-def _listed(percent: Sequence[float]) -> str:
+def _listed(percent: Sequence[float] | np.ndarray) -> str:
     return ", ".join(f"{name} {value:.2f} %" for name, value in zip(CLASSES, percent))
 
 
