@@ -18,6 +18,7 @@ from brodmann.bench.data import (
     parts_by_rule,
     prove_encoder,
     survey,
+    without_images,
 )
 from brodmann.bench.evaluate import mean_scores, score
 from brodmann.bench.records import Split, Task
@@ -124,14 +125,17 @@ def check_task(
         try:
             for split in task.splits:
                 parts = opened[split.name]
-                counts[split.name] = survey(task, split, bench.data, parts, report).counts
+                looked = survey(task, split, bench.data, parts, report)
+                counts[split.name] = looked.counts
                 if source == "data" and _ruled(task):
                     _same_as_rule(bench, task, split, counts[split.name], problems)
                 if source == "rule" and task.answer != "category":
                     continue
                 truth = _truth(bench, task, split, source, data_options)
+                if truth is not None and looked.parts:
+                    truth = without_images(truth)
                 for name in BASELINES:
-                    found = _baseline(task, name, parts, truth, seed, report)
+                    found = _baseline(task, name, looked.parts or parts, truth, seed, report)
                     per_split[name][split.name] = found
         except BrodmannError as error:
             problems.append(str(error))

@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ def open_parts(
     ----------
     task, split
     data_options : mapping, optional
-        Such as {"root": ...}; a kind that takes no root is not given one.
+        Such as {"root": ...}; a kind that takes no root is not given one, and a folder in it
+        that is called as the kind comes first.
     oracle : bool
         Open the samples as the oracle does, with the task's `oracle_data`.
 
@@ -51,6 +53,8 @@ def open_parts(
     make = DATASETS[kind]
     known = inspect.signature(make).parameters
     options |= {k: v for k, v in (data_options or {}).items() if k != "root" or "root" in known}
+    if "root" in options and (Path(options["root"]) / kind).is_dir():
+        options["root"] = Path(options["root"]) / kind
     if split.boxed:
         options["parts"] = split.data_parts()
     for key in options:
@@ -169,10 +173,15 @@ def prove_encoder(bench: Benchmark, task: Task) -> None:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at every sample of a split tells: a hash of what was read, and counts."""
+    """What one look at every sample of a split tells: a hash of what was read, and counts.
+
+    `parts` are the samples without their images, for what needs the truth alone; empty where
+    the truth is labels.
+    """
 
     digest: str
     counts: Counts
+    parts: Mapping[str, Dataset]
 
 
 def survey(
@@ -193,23 +202,29 @@ def survey(
     digest = hashlib.blake2b(digest_size=16)
     counts: Counts = {}
     squares: dict[str, dict[str, np.ndarray]] = {}
+    light: dict[str, Dataset] = {}
     total, done = sum(map(len, parts.values())), 0
     _prove_names(split, parts)
     for part in sorted(parts):
         found: Counter[str] = Counter()
         places: dict[str, list[Any]] = {}
+        kept: dict[str, Sample] = {}
         for sample in parts[part]:
             digest.update(f"{split.name}/{part}/{_sample_digest(sample)}\n".encode())
             found.update(_counts(task, sample, parts[part]))
             places.setdefault(sample.category or "", []).append(_square(sample, split, data))
+            if task.answer != "labels":
+                kept[sample.name] = _without_image(sample)
             done += 1
             report("look through", done, total, split.name)
         order = {name: i for i, name in enumerate(task.classes)}
         counts[part] = dict(sorted(found.items(), key=lambda item: order.get(item[0], 0)))
+        if kept:
+            light[part] = parts[part].with_load(kept.__getitem__)
         squares[part] = {key: np.array(found, float) for key, found in places.items()}
     if _has_places(split):
         _prove_squares(split, squares)
-    return Survey(digest.hexdigest(), counts)
+    return Survey(digest.hexdigest(), counts, light)
 
 
 def _prove_names(split: Split, parts: Mapping[str, Dataset]) -> None:
@@ -304,13 +319,30 @@ def _counts(task: Task, sample: Sample, data: Dataset) -> dict[str, int]:
     return {name: int(n) for name, n in zip(data.label_map.class_names, numbers) if n}
 
 
-def anonymous(data: Dataset) -> Iterator[Sample]:
-    """The images of a dataset in its order, called "000000", ...: no truth, no place.
+def anonymous(sample: Sample, number: int) -> Sample:
+    """The image of a sample, called "000000", ... by its place: no truth, no name, no region.
 
     >>> image = Volume(np.zeros((2, 2)), "yx", (1, 1))
-    >>> make = lambda name: Sample(name, image, category="CTX", meta={"region": "CTX"})
-    >>> [(s.name, s.category, s.meta) for s in anonymous(Dataset("d", ["ctx-A-z0110"], make))]
-    [('000000', None, {})]
+    >>> hidden = anonymous(Sample("ctx-A-z0110", image, category="CTX", subject="ctx-A"), 7)
+    >>> hidden.name, hidden.subject, hidden.category, hidden.meta
+    ('000007', '000007', None, {})
     """
-    for number in range(len(data)):
-        yield Sample(f"{number:06d}", data[number].image)
+    return Sample(f"{number:06d}", sample.image)
+
+
+def _without_image(sample: Sample) -> Sample:
+    """The same with one black pixel for an image: cheap to keep."""
+    pixel = Volume(np.zeros((1, 1), np.uint8), "yx", (1.0, 1.0))
+    return Sample(
+        sample.name,
+        pixel,
+        category=sample.category,
+        attributes=sample.attributes,
+        subject=sample.subject,
+    )
+
+
+def without_images(data: Dataset) -> Dataset:
+    """The same samples, read once and kept, their images one black pixel."""
+    kept = {sample.name: _without_image(sample) for sample in data}
+    return data.with_load(kept.__getitem__)

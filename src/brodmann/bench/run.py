@@ -105,9 +105,7 @@ def run_task(
     per_split: dict[str, dict[str, float | None]] = {}
     raw: dict[str, Evidence] = {}
     for split in chosen.splits:
-        work = make_folder(
-            Path(folder) / WORK / f"{_slug(chosen)}__{name}__seed{seed}" / split.name
-        )
+        work = make_folder(work_folder(Path(folder), chosen, name, seed) / split.name)
         method = make_method(method_name, options)
         raw[split.name] = _fit_and_answer(
             chosen,
@@ -133,6 +131,11 @@ def run_task(
     )
     write_result(result, folder)
     return result
+
+
+def work_folder(folder: Path, task: Task, row: str, seed: int) -> Path:
+    """Where a method keeps what it makes of one task and seed, a folder for each split."""
+    return folder / WORK / f"{_slug(task)}__{row}__seed{seed}"
 
 
 def make_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
@@ -210,8 +213,8 @@ def answers(
         method.see(truth)
 
     def each() -> Any:
-        for number, sample in enumerate(anonymous(test)):
-            yield test[number], method.predict(sample)
+        for number, sample in enumerate(test):
+            yield sample, method.predict(anonymous(sample, number))
             report("predict", number + 1, len(test), "")
 
     return gather(task, each(), test.label_map)

@@ -221,7 +221,7 @@ def table(
     def text(_: Any) -> None:
         if form == "text":
             for one in made:
-                _show_board(one if classes else one.brief())
+                show_board(one if classes else one.brief())
         else:
             print(texts[form], end="")
         if to is not None and form == "text":
@@ -360,7 +360,7 @@ def _main_of(check: dict[str, Any], name: str) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _show_board(board: Any) -> None:
+def show_board(board: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
