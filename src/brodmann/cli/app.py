@@ -13,7 +13,21 @@ from typing import Any
 import typer
 import typer.core
 
-from brodmann.cli import augment, data, doctor, neurons, predict, recipes, run, score, shapes, view
+from brodmann.cli import (
+    annotate,
+    augment,
+    bench,
+    data,
+    doctor,
+    measure,
+    neurons,
+    predict,
+    recipes,
+    run,
+    score,
+    shapes,
+    view,
+)
 from brodmann.core import BrodmannError
 
 HELP = """Learn to map brains from microscopy with few labels.
@@ -25,7 +39,8 @@ Start here:
   brodmann run sections --set data.path=my_sections --out runs/mine\n
   brodmann augment prmix my_sections more      a dataset with mixed copies\n
   brodmann predict runs/mine/model new_sections maps\n
-  brodmann run neurons-phantom                 neurons, image to segments
+  brodmann run neurons-phantom                 neurons, image to segments\n
+  brodmann bench check                         benchmark tasks that prove themselves
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C.
 """
@@ -102,6 +117,9 @@ app.command("predict")(predict.predict)
 app.command("neurons")(neurons.neurons)
 app.command("shapes")(shapes.shapes)
 app.add_typer(score.app, name="score")
+app.add_typer(measure.app, name="measure")
+app.add_typer(annotate.app, name="annotate")
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)

@@ -177,19 +177,26 @@ def get(
 ) -> None:
     """Fetch a public dataset, check and unpack it; stopped, it goes on where it was.
 
-    Run again, it checks every file against fetched.json.
+    Run again, it checks every file against fetched.json. Of a volume in BossDB (mtneuro, or a
+    YAML of your own) the cubes are fetched, chunk by chunk; --url then is another host.
 
     Example: brodmann data get dmbm data/dmbm
     """
+    from brodmann.datasets.bossdb_get import boss_sources, get_boss, is_boss
     from brodmann.datasets.fetch import fetch, sources
 
     if listed or name is None:
-        emit({"sources": sources()}, as_json, _sources)
+        emit({"sources": [*sources(), *boss_sources()]}, as_json, _sources)
         return
     if folder is None:
         raise RecipeError("say where to", "OUT", fix=f"brodmann data get {name} FOLDER")
     with progress() as report:
-        result = fetch(name, folder, url, sha256, report)
+        if is_boss(name):
+            if sha256 is not None:
+                raise RecipeError("BossDB names no checksums to compare with", "--sha256")
+            result = get_boss(name, folder, url, report)
+        else:
+            result = fetch(name, folder, url, sha256, report)
     emit(result, as_json, _got)
 
 

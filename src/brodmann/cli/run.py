@@ -33,6 +33,8 @@ def run(
 
     Your own: brodmann run sections --set data.path=my_sections --out runs/mine
 
+    A benchmark's table: brodmann run slice309 --set data.root=DATA --set only=[byol,pca]
+
     A study: brodmann run prmix-table1-phantom --set base.train.steps=300 --out runs/table1
     """
     import shlex
@@ -46,6 +48,13 @@ def run(
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"train.workers={workers}"] if workers is not None else []
         _neurons(recipe, [*settings, *extra], out_dir, command, as_json)
+    elif kind == "bench":
+        if workers is not None:
+            raise typer.BadParameter(
+                "set methods.ROW.options.workers instead", param_hint="--workers"
+            )
+        extra = [f"seeds=[{seed}]"] if seed is not None else []
+        _bench(recipe, [*settings, *extra], out_dir, command, as_json)
     elif kind == "study":
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"base.train.workers={workers}"] if workers is not None else []
@@ -161,6 +170,32 @@ def _study(
         line(f"page    {folder / 'table.html'}")
         line(f"table   {folder / 'table.csv'}, table.md")
         line(f"result  {folder / 'result.json'}")
+
+    emit(result, as_json, text)
+
+
+def _bench(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
+    from brodmann.bench.recipe import load_bench_recipe
+    from brodmann.bench.study import run_bench
+
+    loaded = load_bench_recipe(recipe, settings)
+    folder = out_dir or Path("runs") / loaded.name
+    with progress() as report:
+        result = run_bench(loaded, folder, command=command, report=report)
+
+    def text(result: dict) -> None:
+        from brodmann.bench.board import boards, read_results
+        from brodmann.bench.tasks import benchmarks
+        from brodmann.cli.bench import show_board
+
+        line(f"\n{result['title']}", "bold")
+        for board in boards(read_results([folder / "results"]), benchmarks()):
+            show_board(board.brief())
+        line(f"page    {folder / 'report.html'}")
+        line(f"table   {folder / 'table.csv'}, table.md")
+        line(f"results {folder / 'results'}")
 
     emit(result, as_json, text)
 

@@ -21,6 +21,7 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "cremi": "brodmann.datasets.em.cremi:cremi",
         "em-files": "brodmann.datasets.em.files:em_files",
         "phantom-em": "brodmann.datasets.phantoms.em.dataset:phantom_em",
+        "bossdb": "brodmann.datasets.bossdb:bossdb",
         "mtneuro": "brodmann.datasets.mtneuro:mtneuro",
         "xray-patches": "brodmann.datasets.xray:xray_patches",
         "xray-regions": "brodmann.datasets.xray:xray_regions",

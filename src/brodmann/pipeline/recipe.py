@@ -229,8 +229,8 @@ def recipe_text(recipe: str) -> tuple[str, str]:
     return file.read_text(encoding="utf-8"), recipe
 
 
-def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons"]:
-    """Which of its forms a recipe has: one run, a table of runs, or a run on neurons.
+def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons", "bench"]:
+    """Which of its forms a recipe has: one run, a table of runs, neurons, or benchmark tasks.
 
     >>> recipe_kind("demo")
     'recipe'
@@ -238,6 +238,8 @@ def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons"]:
     tree = read_tree(*recipe_text(recipe))
     if tree.get("problem") == "neurons":
         return "neurons"
+    if "tasks" in tree:
+        return "bench"
     return "study" if "rows" in tree else "recipe"
 
 

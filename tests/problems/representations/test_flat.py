@@ -25,7 +25,7 @@ def test_pca_is_the_projection_on_the_first_singular_vectors():
 
 def test_nmf_rebuilds_with_parts_that_are_never_negative():
     made = stack(30)
-    flat = Flat("nmf", 10, seed=0).fit(made)
+    flat = Flat("nmf", 10).fit(made)
     codes = flat.encode(made.images)
     assert codes.min() >= 0 and flat.fitted.components_.min() >= 0
     rows = made.images.reshape(30, -1) / 255

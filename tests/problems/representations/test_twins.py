@@ -156,7 +156,7 @@ def test_mining_ramps_up_and_uses_its_own_heads(method):
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     made = stack()
-    options = {"steps": 4, "batch": 4, "lr": 0.5, "hidden": 16, "size": 8, "warmup_steps": 1,
+    options = {"steps": 4, "batch": 4, "lr": 0.5, "hidden": 16, "size": 8, "warmup": 0.25,
                "precision": "32", "stem": "large"}  # fmt: skip
 
     class Stop(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from brodmann.core import RecipeError, key_seed
+from brodmann.core import ModelError, RecipeError, key_seed
 from brodmann.core.files import make_folder, write_json, written_beside
-from brodmann.nets.resnet import Classifier, resnet18
+from brodmann.nets.resnet import FEATURES, Classifier, resnet18
 from brodmann.problems.learner import Schedule, fit
 from brodmann.problems.patches import Batches, Patches, Stack, Views, corners
 from brodmann.problems.representations.problem import TwinBatches, TwinProblem
-from brodmann.problems.representations.twins import METHODS, Twins
+from brodmann.problems.representations.twins import METHODS, Twins, mlp
 
 Told = Callable[[int, float], None]
 """Called with (steps done, loss)."""
@@ -44,8 +45,12 @@ class NetEncoder:
     method : str
         "byol", "myow", "myow-m"; "supervised", which learns the categories; or "random", which
         learns nothing.
-    steps, batch, lr, optimizer, momentum, weight_decay, warmup_steps, precision
+    steps, batch, lr, optimizer, momentum, weight_decay, precision, ema
         As `Schedule`; `lr` is for 256 images and is scaled by batch / 256.
+    epochs : int
+        Where above 0, sets `steps` to so many times what it takes to see every image once.
+    warmup : float
+        Share of the steps over which the learning rate rises.
     views : Views
     whole : bool
         Represent the whole image, else the mean over its corners of a view's size.
@@ -53,7 +58,8 @@ class NetEncoder:
     hidden, size : int
         Of projectors and predictors.
     decay, mining_weight, mining_ramp, neighbours, pool
-        Of MYOW; `decay` also of BYOL. `pool` 0 is the batch's size.
+        Of MYOW; `decay` also of BYOL. `mining_ramp` is the share of the steps over which
+        `mining_weight` rises; `pool` 0 is the batch's size.
     dropout, mixup, alpha, balanced
         Of supervised training.
     projected : bool
@@ -62,12 +68,13 @@ class NetEncoder:
 
     method: str
     steps: int = 500
+    epochs: int = 0
     batch: int = 256
     lr: float = 0.03
     optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    warmup_steps: int = 50
+    warmup: float = 0.1
     precision: str = "auto"
     views: Views = field(default_factory=Views)
     whole: bool = False
@@ -76,7 +83,7 @@ class NetEncoder:
     size: int = 256
     decay: float = 0.996
     mining_weight: float = 0.1
-    mining_ramp: int = 50
+    mining_ramp: float = 0.1
     neighbours: int = 1
     pool: int = 0
     dropout: float = 0.2
@@ -92,12 +99,20 @@ class NetEncoder:
             raise RecipeError("no such way to learn", "method", self.method)
         if self.projected and self.method not in METHODS:
             raise RecipeError("only BYOL and its kin have a projector", "projected", self.projected)
+        for key in ("warmup", "mining_ramp"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise RecipeError("a share of the steps is 0 to 1", key, getattr(self, key))
+        for key in ("steps", "batch"):
+            if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
+                raise RecipeError("a whole number from 1 is needed", key, getattr(self, key))
         self.net: nn.Module | None = None
         self.stack_facts: dict[str, Any] = {}
 
     def fit(self, stack: Stack, seed: int, folder: Path, told: Told) -> None:
         """Train, or go on training from `folder`/checkpoint.pt; writes `encoder.safetensors`."""
         folder = make_folder(folder)
+        if self.epochs:
+            self.steps = self.epochs * -(-len(stack) // self.batch)
         torch.manual_seed(key_seed(seed, "initialise"))
         encoder = resnet18(stack.images.shape[1], stem=self.stem)
         encoder = encoder.to(memory_format=torch.channels_last)
@@ -120,7 +135,7 @@ class NetEncoder:
             lr=self.lr * self.batch / 256,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
+            warmup_steps=round(self.warmup * self.steps),
             decay="cosine",
             precision=self.precision,  # type: ignore[arg-type]
             ema=self.ema,
@@ -152,8 +167,9 @@ class NetEncoder:
             pool=(self.pool or self.batch) if mines else 0, neighbours=self.neighbours,
         )  # fmt: skip
         problem = TwinProblem(
-            self.steps, self.decay, self.mining_weight, self.mining_ramp, self.neighbours
-        )
+            self.steps, self.decay, self.mining_weight, round(self.mining_ramp * self.steps),
+            self.neighbours,
+        )  # fmt: skip
         twins, _ = fit(
             twins, problem, batches, self._schedule(), seed, folder,
             workers=self.workers, on_step=told,
@@ -170,6 +186,31 @@ class NetEncoder:
         write_json(
             folder / "encoder.json", {"method": self.method, "stem": self.stem, **self.stack_facts}
         )
+
+    def load(self, folder: Path) -> None:
+        """Take over what `fit` left in a folder; the options must be those of then.
+
+        Raises
+        ------
+        ModelError
+            If files are missing or damaged, or hold another net.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            self.stack_facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+            net = resnet18(int(self.stack_facts["channels"]), stem=self.stem)
+            if self.method == "supervised":
+                net = Classifier(net, len(self.stack_facts["categories"]), self.dropout)
+            elif self.projected:
+                net = nn.Sequential(net, mlp(FEATURES, self.hidden, self.size))
+            net.load_state_dict(load_file(folder / "encoder.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                "this encoder cannot be read", folder, str(error).split("\n")[0], "train it anew"
+            ) from error
+        self.net = net.eval()
 
     @property
     def encoder(self) -> nn.Module:
@@ -188,6 +229,7 @@ class NetEncoder:
     def _mean_over_views(self, net: nn.Module, images: np.ndarray) -> np.ndarray:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         net = net.to(device).eval()
+        brief = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
         mean, deviation = (
             np.float32(self.stack_facts["mean"]),
             np.float32(self.stack_facts["deviation"]),
@@ -196,9 +238,10 @@ class NetEncoder:
         for first in range(0, len(images), BATCH):
             values = (images[first : first + BATCH].astype(np.float32) - mean) / deviation
             seen = [values] if self.whole else corners(values, self.views.shape(values.shape[-2:]))
-            found = [
-                net(torch.from_numpy(np.ascontiguousarray(view)).to(device)).float().cpu().numpy()
-                for view in seen
-            ]
+            found = []
+            for view in seen:
+                inputs = torch.from_numpy(np.ascontiguousarray(view)).to(device)
+                with brief:
+                    found.append(net(inputs).float().cpu().numpy())
             answers.append(np.mean(found, 0))
         return np.concatenate(answers).astype(np.float32)

@@ -20,7 +20,6 @@ class Flat:
     method : "pca" or "nmf"
     size : int
         Length of the representation; less where there are fewer images or pixels.
-    seed : int
     rounds : int
         Most iterations of NMF.
 
@@ -36,22 +35,21 @@ class Flat:
 
     method: Literal["pca", "nmf"]
     size: int = 256
-    seed: int = 0
     rounds: int = 200
     fitted: Any = field(default=None, repr=False)
 
-    def fit(self, stack: Stack) -> Flat:
+    def fit(self, stack: Stack, seed: int = 0, **_: Any) -> Flat:
         """Learn the components."""
         from sklearn.decomposition import NMF, PCA
 
         rows = self._rows(stack.images)
         size = min(self.size, *rows.shape)
         if self.method == "pca":
-            self.fitted = PCA(size, random_state=self.seed)
+            self.fitted = PCA(size, random_state=seed)
         elif self.method == "nmf":
             if rows.min() < 0:
                 raise RecipeError("NMF needs intensities from 0 up", "method", self.method)
-            self.fitted = NMF(size, init="nndsvda", max_iter=self.rounds, random_state=self.seed)
+            self.fitted = NMF(size, init="nndsvda", max_iter=self.rounds, random_state=seed)
         else:
             raise RecipeError("no such method", "method", self.method, "pca or nmf")
         import warnings
@@ -87,7 +85,7 @@ class Texture:
     sigmas: tuple[float, ...] = (1.0, 2.0, 4.0)
     edges: list[np.ndarray] = field(default_factory=list, repr=False)
 
-    def fit(self, stack: Stack) -> Texture:
+    def fit(self, stack: Stack, seed: int = 0, **_: Any) -> Texture:
         """Take the histograms' edges from the training images."""
         shares = np.linspace(0, 1, self.bins + 1)[1:-1]
         self.edges = [np.quantile(map_, shares) for map_ in self._maps(stack.images)]
