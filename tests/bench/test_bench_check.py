@@ -197,9 +197,9 @@ def fetched(tmp_path_factory):
     return folder, volume
 
 
-@pytest.mark.parametrize(("version", "oracle"), [("v1", 0.75), ("v2", 1.0)])
+@pytest.mark.parametrize(("version", "oracle"), [("v1", 14 / 24), ("v2", 1.0)])
 def test_data_and_boxes_tell_the_same(fetched, monkeypatch, version, oracle):
-    """Read from the region channel, z 460 and on is CTX; 10 of 20 slices of ZI are."""
+    """Read from the region channel, z 460 and on is CTX; 10 of 12 slices of ZI are."""
     from brodmann.datasets import mtneuro as room
 
     folder, volume = fetched
@@ -207,7 +207,7 @@ def test_data_and_boxes_tell_the_same(fetched, monkeypatch, version, oracle):
     task = MTNEURO.task("roi-c1", version)
     parts = {
         part: tuple(
-            box.model_copy(update={"z": (max(box.z[0], box.z[1] - 20), box.z[1])})
+            box.model_copy(update={"z": (box.z[1] - 12, box.z[1])})
             for box in task.splits[0].boxes(part)
             if box.cube in ("ctx-A", "zi-A")
         )
@@ -216,5 +216,5 @@ def test_data_and_boxes_tell_the_same(fetched, monkeypatch, version, oracle):
     split = task.splits[0].model_copy(update={"parts": parts})
     task = task.model_copy(update={"splits": (split,), "counts": {}})
     check = check_task(MTNEURO, task, {"root": folder})
-    assert check.source == "data" and check.oracle == oracle and not check.problems
+    assert check.source == "data" and check.oracle == pytest.approx(oracle) and not check.problems
     assert check.state == ("capped" if version == "v1" else "ok")

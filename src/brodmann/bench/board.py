@@ -18,6 +18,8 @@ from brodmann.bench.tasks import Benchmark
 from brodmann.core import DataError, RecipeError, nearest
 
 PUBLISHED = "published"
+KINDS = ("method", PUBLISHED, "baseline")
+"""In the order of equals."""
 Spread = tuple[float | None, float | None]
 """Mean, and deviation over seeds (n - 1; None below two)."""
 
@@ -209,7 +211,7 @@ def board(
     names = [metric.name for metric in task.metrics]
     columns = [task.main, *(name for name in names if name != task.main)]
     detail = dict.fromkeys(key for row in rows for key in row.scores if ":" in key)
-    ranked = sorted(rows, key=lambda row: (-_main(row, task), row.kind, row.method))
+    ranked = sorted(rows, key=lambda row: (-_main(row, task), KINDS.index(row.kind), row.method))
     return Board(
         task.id,
         task.title,

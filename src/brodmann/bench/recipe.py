@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -30,6 +31,8 @@ class BenchRecipe(Section):
     """Caveats that the page shows."""
     tasks: list[str] = Field(min_length=1)
     """Ids, such as slice309/regions-32px@v1."""
+    benchmarks: Path | None = None
+    """A folder of further benchmarks, your own."""
     data: dict[str, Any] = Field(default_factory=dict)
     """Options of the data, such as root."""
     methods: dict[Name, MethodSection] = Field(min_length=1)
@@ -76,7 +79,7 @@ def load_bench_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -
     except ValidationError as error:
         raise explain(error, where, BenchRecipe) from None
     for task in loaded.tasks:
-        find_task(task)
+        find_task(task, loaded.benchmarks)
     for name in loaded.only or []:
         if name not in loaded.methods:
             raise RecipeError("no such row", f"{where}: only", name, nearest(name, loaded.methods))

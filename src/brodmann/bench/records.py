@@ -15,8 +15,10 @@ from brodmann.core import DataError, nearest
 
 Answer = Literal["category", "labels", "attributes"]
 Part = Literal["train", "validation", "test"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_.+][a-z0-9]+)*$", max_length=80)]
+NAME = re.compile(r"^[a-z0-9]+([-_.+][a-z0-9]+)*$")
+Name = Annotated[str, Field(pattern=NAME.pattern, max_length=80)]
 """Small letters, digits and single -, _, . or + between them: fit for a file's name."""
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9 _.+()/-]{1,60}$")]
 Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 """Half-open: first, end."""
 TASK_ID = re.compile(r"^([a-z0-9-]+)/([a-z0-9-]+)@(v[1-9][0-9]*)$")
@@ -300,9 +302,9 @@ class Task(Record):
     title: str
     description: str = ""
     answer: Answer
-    categories: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
+    categories: tuple[ClassName, ...] = ()
+    labels: tuple[ClassName, ...] = ()
+    attributes: tuple[ClassName, ...] = ()
     data: dict[str, Any]
     oracle_data: dict[str, Any] = Field(default_factory=dict)
     truth: Literal["cube", "channel"] | None = None

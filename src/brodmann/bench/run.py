@@ -13,7 +13,7 @@ from typing import Any
 from brodmann.bench.baselines import Method, Oracle
 from brodmann.bench.data import Report, anonymous, open_parts, prove_encoder, survey
 from brodmann.bench.evaluate import gather, mean_scores, same_counts, score
-from brodmann.bench.records import Split, Task
+from brodmann.bench.records import NAME, Split, Task
 from brodmann.bench.results import Evidence, Result, read_result, write_result
 from brodmann.bench.tasks import Benchmark, find_task
 from brodmann.core import DataError, Dataset, RecipeError, nearest
@@ -76,6 +76,12 @@ def run_task(
     bench, found = find_task(task.id if isinstance(task, Task) else task, extra)
     chosen = task if isinstance(task, Task) else found
     name = row or method_name
+    if not NAME.match(name) or len(name) > 80 or name.endswith("\n"):
+        raise RecipeError(
+            "the name of a method in tables is small letters, digits and single -, _, . or + between",
+            "--name",
+            repr(name)[:80],
+        )
     configuration = {"method": method_name, "options": dict(options or {})}
     make_method(method_name, options)
     started = time.perf_counter()

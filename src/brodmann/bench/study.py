@@ -63,10 +63,10 @@ def run_bench(
     write_text(
         folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
     )
-    known = benchmarks()
+    known = benchmarks(recipe.benchmarks)
     results: list[Result] = []
     for id_ in recipe.tasks:
-        _, task = find_task(id_)
+        _, task = find_task(id_, recipe.benchmarks)
         for name, row in recipe.chosen.items():
             for seed in recipe.seeds or task.seeds:
 
@@ -79,7 +79,7 @@ def run_bench(
                 results.append(
                     run_task(
                         id_, row.method, row.options, seed, folder / "results", tell,
-                        recipe.data, row=name,
+                        recipe.data, row=name, extra=recipe.benchmarks,
                     )
                 )  # fmt: skip
     tables = boards(results, known)
@@ -111,7 +111,7 @@ def run_bench(
 def _examples(recipe: BenchRecipe) -> dict[str, list[Any]]:
     """A few training images of every category of the first task that has such."""
     for id_ in recipe.tasks:
-        _, task = find_task(id_)
+        _, task = find_task(id_, recipe.benchmarks)
         if task.answer != "category":
             continue
         train = open_parts(task, task.splits[0], recipe.data)["train"]
@@ -142,7 +142,7 @@ def _embeddings(
     if recipe.embeddings == "none":
         return pictures
     for id_ in recipe.tasks:
-        _, task = find_task(id_)
+        _, task = find_task(id_, recipe.benchmarks)
         best = _best_encoder(task, recipe, results)
         if best is None:
             continue
