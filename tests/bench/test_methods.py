@@ -19,7 +19,7 @@ def striped(count, seed, kind="category", side=16):
     rng = np.random.default_rng(seed)
     samples = {}
     for k in range(count):
-        width = int(rng.integers(1, 4))
+        width = int(rng.integers(1, 4)) if kind == "attributes" else 2
         wave = np.where(np.arange(side) // width % 2, 200, 50)
         plane = np.broadcast_to(wave if k % 2 else wave[:, None], (side, side))
         image = Volume(
@@ -43,11 +43,13 @@ def right(method, test):
 
 @pytest.mark.parametrize("name", ["supervised", "texture", "pca", "nmf"])
 def test_methods_learn_categories(name, tmp_path):
-    options = QUICK if name == "supervised" else {}
+    net = QUICK | {"stem": "small", "whole": False, "weight_decay": 0.01}
+    options = {"supervised": net, "texture": {}}.get(name, {"size": 4})
     method = make_method(name, options)
     method.fit(striped(24, 0), None, seed=0, folder=tmp_path)
-    wanted = 0.9 if name in ("supervised", "pca", "nmf") else 0.0
-    assert right(method, striped(12, 1)) >= wanted
+    if name != "texture":
+        # Histograms cannot tell rows from columns.
+        assert right(method, striped(12, 1)) >= 0.9
     assert method.predict(striped(1, 2)[0]) in ("rows", "columns")
 
 

@@ -191,7 +191,7 @@ def _bench(
         from brodmann.cli.bench import show_board
 
         line(f"\n{result['title']}", "bold")
-        for board in boards(read_results([folder / "results"]), benchmarks()):
+        for board in boards(read_results([folder / "results"]), benchmarks(loaded.benchmarks)):
             show_board(board.brief())
         line(f"page    {folder / 'report.html'}")
         line(f"table   {folder / 'table.csv'}, table.md")
