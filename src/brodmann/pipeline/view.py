@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from brodmann.core import Dataset, Volume
 from brodmann.io import read_volume
-from brodmann.pipeline.model import Model
+from brodmann.pipeline.model import Model, net_in_words
 from brodmann.pipeline.recipe import Recipe
 from brodmann.preprocess import image_channels
 from brodmann.report import MappedSection, RunView, write_report
@@ -72,7 +72,7 @@ def write_run_report(
         "Citation": test.citation or "not stated",
         "Training images": str(result["training_images"]),
         "Test images": str(result["test_images"]),
-        "Net": f"{recipe.net.kind}, {plan.stages} stages, {plan.features[0]}-{max(plan.features)} channels"
+        "Net": net_in_words(model)
         + (f", {len(model.nets)} folds averaged" if len(model.nets) > 1 else ""),
         "Window": " x ".join(map(str, plan.patch)) + f" pixels, batch {plan.batch}",
         "Optimiser steps": str(recipe.train.steps),
