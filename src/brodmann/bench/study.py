@@ -155,6 +155,8 @@ def _embeddings(
         drawn = {part: _spread_out(parts[part], MOST_POINTS // 2) for part in ("train", "test")}
         samples = [sample for data in drawn.values() for sample in data]
         features = np.concatenate([method.features(data) for data in drawn.values()])
+        # As the readout sees them: a few numbers of large scale would hide the others.
+        features = (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
         attributes = {
             name: [sample.attributes[name] for sample in samples] for name in task.attributes
         }
@@ -164,7 +166,8 @@ def _embeddings(
             categories=[sample.category or "" for sample in samples],
             attributes=attributes,
             parts=[part for part, data in drawn.items() for _ in range(len(data))],
-            title=f"{best.method} on {task.id}",
+            title=best.method,
+            lead=f"{len(samples)} images of {task.id}",
         )  # fmt: skip
         pictures.append(
             Picture(
