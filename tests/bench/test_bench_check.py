@@ -218,3 +218,33 @@ def test_data_and_boxes_tell_the_same(fetched, monkeypatch, version, oracle):
     check = check_task(MTNEURO, task, {"root": folder})
     assert check.source == "data" and check.oracle == pytest.approx(oracle) and not check.problems
     assert check.state == ("capped" if version == "v1" else "ok")
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in MTNEURO.tasks if task.version == "v2"], ids=lambda task: task.name
+)
+def test_the_oracle_reaches_the_maximum_on_every_corrected_task(fetched, monkeypatch, task):
+    """On data read through the loader: categories, pixels in 2D and 3D, attributes."""
+    from brodmann.datasets import mtneuro as room
+
+    folder, volume = fetched
+    monkeypatch.setattr(room, "mtneuro_volume", lambda: volume)
+    here = ("ctx-A", "zi-A")
+    split = task.splits[0]
+    parts = {
+        part: tuple(
+            box.model_copy(update={"z": (box.z[1] - 16, box.z[1])})
+            for box in split.boxes(part)
+            if box.cube in here
+        )
+        for part in split.parts
+    }
+    if not all(parts.values()):
+        # Other cubes test than train; what is read of a cube is the same.
+        parts["test"] = tuple(box.model_copy(update={"z": (420, 436)}) for box in parts["train"])
+    split = split.model_copy(update={"parts": parts})
+    check = check_task(
+        MTNEURO, task.model_copy(update={"splits": (split,), "counts": {}}), {"root": folder}
+    )
+    assert check.source == "data" and not check.problems
+    assert check.oracle == pytest.approx(task.maximum)
