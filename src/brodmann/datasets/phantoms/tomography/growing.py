@@ -13,6 +13,7 @@ from numba import njit
 
 from brodmann.datasets.phantoms.em.growing import direction, uniform
 from brodmann.datasets.phantoms.tomography.borders import Borders, tissue_at
+from brodmann.datasets.phantoms.tomography.tissue import VESSEL
 
 GAP_UM = 2.2
 """Cells keep at least so far from each other: more than the diagonal of a 1.17 um voxel, so
@@ -23,6 +24,11 @@ diagonal of the lattice's cubes, so that each of its points has one of its latti
 one diagonal, 2.26 um at a step of 1.3 um: cell and vessel cannot overlap."""
 STEP_UM = 1.3
 """Of the lattice."""
+MARGIN_UM, START_UM = 14.0, 10.0
+"""Tissue grows so far beyond the block, so that its faces cut it like any other plane. Tubes start
+further within the grown box: those that lie beyond the block are not seen."""
+IDLE = 300
+"""So many tubes in a row that cover nothing new mean that there is no room left."""
 
 
 class Lattice(NamedTuple):
@@ -111,10 +117,10 @@ def _mark_tube(lattice, row, code, filled):  # pragma: no cover (compiled)
         for j in range(j0, j1):
             y = lattice.corner[1] + j * lattice.step
             for k in range(k0, k1):
-                if lattice.code[i, j, k] == 0:
-                    if to_tube(z, y, lattice.corner[2] + k * lattice.step, row) < 0:
-                        lattice.code[i, j, k] = code
-                        _count(lattice, i, j, k, filled)
+                x = lattice.corner[2] + k * lattice.step
+                if lattice.code[i, j, k] == 0 and to_tube(z, y, x, row) < 0:
+                    lattice.code[i, j, k] = code
+                    _count(lattice, i, j, k, filled)
 
 
 @njit(cache=True)
@@ -141,15 +147,17 @@ def grow_tubes(
 ):  # fmt: skip  # pragma: no cover (compiled)
     """Grow tubes in one tissue until they cover `budget` of its lattice points, at most `most`.
 
+    They take the free points for `code`; tubes of code 0 take none and lie anywhere.
+
     Returns (pieces, 13) float64: two ends with radii, a unit vector across the tube that is
     carried along it, how far along the tube the piece starts (um), and the tube's number.
     """
     out = np.empty((256, 13))
-    n, tube, failed = 0, 0, 0
+    n, tube, failed, idle, before = 0, 0, 0, 0, 0
     start, way, p, h, across, noise = (
         np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3),
     )  # fmt: skip
-    while filled[tissue] < budget and failed < 20000 and tube < most:
+    while filled[tissue] < budget and failed < 20000 and idle < IDLE and tube < most:
         failed += 1
         radius = tubes.low * (tubes.high / tubes.low) ** uniform(state)
         from_tube = n > 0 and uniform(state) < tubes.branch
@@ -159,8 +167,9 @@ def grow_tubes(
             radius = max(min(radius, out[at, 3]), tubes.low)
         else:
             for a in range(3):
-                start[a] = box[0, a] + uniform(state) * (box[1, a] - box[0, a])
-            if _taken(lattice, start):
+                low, high = box[0, a] + START_UM, box[1, a] - START_UM
+                start[a] = low + uniform(state) * (high - low)
+            if code != 0 and _taken(lattice, start):
                 continue
         if tissue_at(start[0], start[1], start[2], borders) != tissue:
             continue
@@ -168,7 +177,7 @@ def grow_tubes(
         way[:] = tubes.way + tubes.spread * noise
         _unit(way)
         length = tubes.shortest + (tubes.longest - tubes.shortest) * uniform(state)
-        tube += 1
+        tube, before = tube + 1, filled[tissue]
         for side in range(1 if from_tube else 2):
             sense = 1.0 - 2.0 * side
             p[:] = start
@@ -197,7 +206,8 @@ def grow_tubes(
                     p[a] += step * h[a]
                 row[4:7], row[7] = p, wide
                 row[8:11], row[11], row[12] = across, sense * gone, first_owner + tube
-                _mark_tube(lattice, row, code, filled)
+                if code != 0:
+                    _mark_tube(lattice, row, code, filled)
                 n += 1
                 gone += step
                 r = wide
@@ -209,6 +219,7 @@ def grow_tubes(
                 if tubes.inside and tissue_at(p[0], p[1], p[2], borders) != tissue:
                     break
         failed = 0
+        idle = idle + 1 if code != 0 and filled[tissue] == before else 0
     return out[:n].copy()
 
 
@@ -254,9 +265,9 @@ def _near_vessel(lattice, row, widest):  # pragma: no cover (compiled)
         for j in range(j0, j1):
             y = lattice.corner[1] + j * lattice.step
             for k in range(k0, k1):
-                if lattice.code[i, j, k] == 1:
-                    if to_cell(z, y, lattice.corner[2] + k * lattice.step, grown) <= 1:
-                        return True
+                x = lattice.corner[2] + k * lattice.step
+                if lattice.code[i, j, k] == VESSEL and to_cell(z, y, x, grown) <= 1:
+                    return True
     return False
 
 

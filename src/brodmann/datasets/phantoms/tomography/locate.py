@@ -10,8 +10,8 @@ from brodmann.datasets.phantoms.tomography.growing import to_cell, to_tube
 from brodmann.datasets.phantoms.tomography.tissue import AXON, CELL, VESSEL
 from brodmann.datasets.phantoms.tomography.world import World
 
-FAR_UM = 3.0
-"""Distances are worked out up to here."""
+FAR_UM, EDGE_UM = 3.0, 0.9
+"""Distances from vessels and cells, and from axons, are worked out up to here."""
 
 
 @njit(cache=True, inline="always")
@@ -75,17 +75,16 @@ def locate(world: World, shape: tuple[int, int, int], spacing: tuple[float, floa
     """Truth and distances at the centres of voxels.
 
     Returns microstructure (uint8) and, for vessels, cells and axons, (distance float32 in um,
-    number int32): the piece of the tube or the cell that is nearest, -1 further than `FAR_UM`.
+    number int32): the piece of the tube or the cell that is nearest, -1 where none is near.
     """
     steps, found = np.array(spacing, float), []
-    kernels = (
-        (nearest_tube, world.vessels),
-        (nearest_cell, world.cells),
-        (nearest_tube, world.axons),
-    )
-    for kernel, things in kernels:
-        distance, number = np.full(shape, FAR_UM, np.float32), np.full(shape, -1, np.int32)
-        by_rows(kernel, shape[0], things, steps, FAR_UM, distance, number)
+    for kernel, things, far in (
+        (nearest_tube, world.vessels, FAR_UM),
+        (nearest_cell, world.cells, FAR_UM),
+        (nearest_tube, world.axons, EDGE_UM),
+    ):
+        distance, number = np.full(shape, far, np.float32), np.full(shape, -1, np.int32)
+        by_rows(kernel, shape[0], things, steps, far, distance, number)
         found.append((distance, number))
     truth = np.zeros(shape, np.uint8)
     for (distance, _), code in reversed(list(zip(found, (VESSEL, CELL, AXON)))):

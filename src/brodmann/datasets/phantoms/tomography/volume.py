@@ -110,7 +110,7 @@ def tomography_cube(
 
 def tomography_slab(
     seed: int = 0,
-    shape: Sequence[int] = (48, 320, 960),
+    shape: Sequence[int] = (32, 256, 768),
     *,
     regions: Sequence[str] = tuple(TISSUES),
     spacing_um: Sequence[float] = SPACING_UM,

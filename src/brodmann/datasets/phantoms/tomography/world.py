@@ -10,6 +10,7 @@ from brodmann.core import key_seed
 from brodmann.datasets.phantoms.tomography.borders import Borders, fill_tissues
 from brodmann.datasets.phantoms.tomography.growing import (
     GAP_UM,
+    MARGIN_UM,
     STEP_UM,
     Lattice,
     Tubes,
@@ -18,10 +19,8 @@ from brodmann.datasets.phantoms.tomography.growing import (
 )
 from brodmann.datasets.phantoms.tomography.tissue import AXON, CELL, VESSEL, Tissue
 
-MARGIN_UM = 14.0
-"""Tissue grows so far beyond the block, so that its faces cut it like any other plane."""
 ARTERY_UM = (4.0, 14.0)
-ARTERIES = 0.4
+ARTERIES = 0.3
 """Share of the vessels' volume that thick vessels may fill, where the block has room for one."""
 THINNEST_UM = 1.6
 LARGEST_CELL = 1.24 * 1.35
@@ -55,79 +54,104 @@ def make_world(
     covers its tissue's share of the lattice.
     """
     size = np.asarray(extent, float)
-    box = np.stack([np.full(3, -MARGIN_UM), size + MARGIN_UM])
     lattice = _lattice(size, borders)
     inner = tuple(slice(a, b) for a, b in lattice.inner.T)
     points = np.bincount(lattice.tissue[inner].ravel(), minlength=len(tissues))
-    volumes = points / points.sum() * float(size.prod())
+    block = Block(size, tissues, borders, lattice, points, seed, key)
+    vessels = _vessels(block)
+    cells = _cells(block)
+    axons, tissue_of_piece = _axons(block)
+    return World(tissues, borders, vessels, cells, axons, tissue_of_piece, _dendrites(block))
 
-    def stream(part: str) -> np.ndarray:
-        return np.array([key_seed(seed, f"phantom tomography {part}", key)], np.uint64)
 
-    pieces: dict[str, list[np.ndarray]] = {"vessels": [], "axons": [], "dendrites": []}
+class Block(NamedTuple):
+    """What is filled."""
 
-    def grow(part, code, filled, k, share, tubes, most=2**31 - 1):
-        owners = pieces[part][-1][-1, 12] if pieces[part] and len(pieces[part][-1]) else 0
-        grown = grow_tubes(
-            states[part], lattice, box, borders, k, code, filled, share * points[k], tubes,
-            owners, most,
+    size: np.ndarray
+    tissues: tuple[Tissue, ...]
+    borders: Borders
+    lattice: Lattice
+    points: np.ndarray  # of the lattice, by tissue, within the block
+    seed: int
+    key: str
+
+    @property
+    def box(self) -> np.ndarray:
+        """Where things may grow: low and high corner, um."""
+        return np.stack([np.full(3, -MARGIN_UM), self.size + MARGIN_UM])
+
+    def volume_of(self, k: int) -> float:
+        """um3 of one tissue."""
+        return float(self.points[k] / self.points.sum() * self.size.prod())
+
+    def stream(self, part: str) -> np.ndarray:
+        """State of the random numbers that one part draws."""
+        return np.array([key_seed(self.seed, f"phantom tomography {part}", self.key)], np.uint64)
+
+    def grow(self, state, code, filled, k, share, tubes, before=(), most=2**31 - 1) -> np.ndarray:
+        """Tubes in tissue k until they fill `share` of it; numbered on from those `before`."""
+        owner = max((float(p[-1, 12]) for p in before if len(p)), default=0.0)
+        return grow_tubes(
+            state, self.lattice, self.box, self.borders, k, code, filled,
+            share * self.points[k], tubes, owner, most,
         )  # fmt: skip
-        pieces[part].append(grown)
 
-    states = {part: stream(part) for part in pieces}
-    filled = np.zeros(len(tissues), np.int64)
-    for k, tissue in enumerate(tissues):
-        if widest := _widest_artery(tissue, volumes[k], size):
-            arteries = _tubes(tissue, (ARTERY_UM[0], widest), THINNEST_UM, 1.0, 0.002, 0.0)
-            grow("vessels", VESSEL, filled, k, ARTERIES * tissue.vessel, arteries)
-    for k, tissue in enumerate(tissues):
-        radii = (max(0.8 * tissue.capillary_um, THINNEST_UM), 1.35 * tissue.capillary_um)
-        capillaries = _tubes(tissue, radii, THINNEST_UM, 3.0, 0.022, 0.0, (60, 220), 0.6)
-        grow("vessels", VESSEL, filled, k, tissue.vessel, capillaries)
-    filled = np.zeros(len(tissues), np.int64)
-    cells, state = np.zeros((0, 15)), stream("cells")
-    edge = 2 * LARGEST_CELL * max(t.cell_radius_um for t in tissues) + GAP_UM
-    boxes = tuple(np.ceil((box[1] - box[0]) / edge).astype(int) + 1)
+
+def _vessels(block: Block) -> np.ndarray:
+    state, filled = block.stream("vessels"), np.zeros(len(block.tissues), np.int64)
+    pieces: list[np.ndarray] = []
+    for k, tissue in enumerate(block.tissues):
+        if widest := _widest_artery(tissue, block.volume_of(k), block.size):
+            tubes = _tubes(tissue, (ARTERY_UM[0], widest), THINNEST_UM, 1.0, 0.002)
+            share = ARTERIES * tissue.vessel
+            pieces.append(block.grow(state, VESSEL, filled, k, share, tubes, pieces))
+    for k, tissue in enumerate(block.tissues):
+        radii = max(0.8 * tissue.capillary_um, THINNEST_UM), 1.35 * tissue.capillary_um
+        tubes = _tubes(tissue, radii, THINNEST_UM, 3.0, 0.009, 0.0, (90, 350), 0.3)
+        pieces.append(block.grow(state, VESSEL, filled, k, tissue.vessel, tubes, pieces))
+    return np.concatenate(pieces)
+
+
+def _cells(block: Block) -> np.ndarray:
+    state, filled = block.stream("cells"), np.zeros(len(block.tissues), np.int64)
+    edge = 2 * LARGEST_CELL * max(t.cell_radius_um for t in block.tissues) + GAP_UM
+    boxes = tuple(np.ceil((block.box[1] - block.box[0]) / edge).astype(int) + 1)
     shelf, shelves = np.zeros((*boxes, SHELF), np.int32), np.zeros(boxes, np.int64)
-    for k, tissue in enumerate(tissues):
+    cells = np.zeros((0, 15))
+    for k, tissue in enumerate(block.tissues):
         cells = place_cells(
-            state, lattice, box, borders, k, CELL, filled, tissue.cell * points[k],
-            tissue.cell_radius_um, cells, shelf, shelves, edge,
+            state, block.lattice, block.box, block.borders, k, CELL, filled,
+            tissue.cell * block.points[k], tissue.cell_radius_um, cells, shelf, shelves, edge,
         )  # fmt: skip
-    filled, axon_tissue = np.zeros(len(tissues), np.int64), []
-    for k, tissue in enumerate(tissues):
+    return cells
+
+
+def _axons(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    state, filled = block.stream("axons"), np.zeros(len(block.tissues), np.int64)
+    pieces: list[np.ndarray] = []
+    for k, tissue in enumerate(block.tissues):
         bundles = _tubes(
-            tissue, tissue.bundle_um, 1.0, tissue.spread, tissue.wander, 0.01, (120, 900), inside=1
-        )
-        fibres = _tubes(
-            tissue, tissue.fibre_um, 0.9, 2.2 * tissue.spread, 3 * tissue.wander, 0.01, (60, 400),
-            0.1, inside=1,
+            tissue, tissue.bundle_um, 1.0, tissue.spread, tissue.wander, 0.01, (120, 900),
+            inside=True,
         )  # fmt: skip
-        grow("axons", AXON, filled, k, tissue.axon * tissue.bundles, bundles)
-        grow("axons", AXON, filled, k, tissue.axon, fibres)
-        axon_tissue += [np.full(len(grown), k) for grown in pieces["axons"][-2:]]
-    # Dendrites take no room: they are faint lines that no label tells of.
-    free = lattice._replace(code=np.zeros((1, 1, 1), np.uint8))
-    for k, tissue in enumerate(tissues):
-        count = round(tissue.dendrites * DENDRITES_PER_UM3 * volumes[k])
+        fibres = _tubes(
+            tissue, tissue.fibre_um, 0.9, 2.2 * tissue.spread, 3 * tissue.wander, 0.01,
+            (60, 400), 0.1, inside=True,
+        )  # fmt: skip
+        for share, tubes in ((tissue.bundles, bundles), (1.0, fibres)):
+            pieces.append(block.grow(state, AXON, filled, k, share * tissue.axon, tubes, pieces))
+    return np.concatenate(pieces), np.repeat(np.arange(len(pieces)) // 2, [len(p) for p in pieces])
+
+
+def _dendrites(block: Block) -> np.ndarray:
+    """They take no room: faint lines that no label tells of."""
+    state, pieces = block.stream("dendrites"), []
+    for k, tissue in enumerate(block.tissues):
+        most = round(tissue.dendrites * DENDRITES_PER_UM3 * block.volume_of(k))
         thin = _tubes(tissue, (0.5, 1.1), 0.5, 0.45, 0.003, 0.01, (60, 250))
-        pieces["dendrites"].append(
-            grow_tubes(
-                states["dendrites"],
-                free,
-                box,
-                borders,
-                k,
-                4,
-                np.zeros(len(tissues), np.int64),
-                1,
-                thin,
-                0,
-                count,
-            )  # fmt: skip
-        )
-    vessels, axons, dendrites = (np.concatenate(p) for p in pieces.values())
-    return World(tissues, borders, vessels, cells, axons, np.concatenate(axon_tissue), dendrites)
+        filled = np.zeros(len(block.tissues), np.int64)
+        pieces.append(block.grow(state, 0, filled, k, 1.0, thin, pieces, most))
+    return np.concatenate(pieces)
 
 
 def _lattice(size: np.ndarray, borders: Borders) -> Lattice:
@@ -156,7 +180,7 @@ def _tubes(
     least: float,
     spread: float,
     wander: float,
-    pull: float,
+    pull: float = 0.0,
     lengths: tuple[float, float] = (300, 2000),
     branch: float = 0.0,
     inside: bool = False,
