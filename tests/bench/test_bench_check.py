@@ -15,6 +15,8 @@ from brodmann.bench.records import Split
 from brodmann.bench.tasks import benchmarks, find_task, read_benchmark
 from brodmann.core import DataError
 
+pytest_plugins = ("toy_bench",)
+
 MTNEURO = benchmarks()["mtneuro"]
 ROI = [task for task in MTNEURO.tasks if task.answer == "category"]
 

@@ -15,6 +15,8 @@ from brodmann.bench.run import run_task
 from brodmann.core import DataError, RecipeError
 from brodmann.datasets.registry import DATASETS
 
+pytest_plugins = ("toy_bench",)
+
 QUIET = {"report": lambda what, done, total, note: None}
 
 

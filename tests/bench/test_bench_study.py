@@ -11,6 +11,8 @@ from brodmann.bench.study import run_bench
 from brodmann.core import RecipeError
 from brodmann.pipeline.recipe import recipe_kind, recipe_names
 
+pytest_plugins = ("toy_bench",)
+
 
 def written(tmp_path: Path, folder: Path, **changes) -> str:
     tree = {

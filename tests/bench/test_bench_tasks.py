@@ -10,6 +10,8 @@ from brodmann.bench.records import TASK_ID
 from brodmann.bench.tasks import benchmarks, find_task, read_benchmark
 from brodmann.core import RecipeError
 
+pytest_plugins = ("toy_bench",)
+
 KNOWN = benchmarks()
 TASKS = [(one, task) for one in KNOWN.values() for task in one.tasks]
 MTNEURO = KNOWN["mtneuro"]

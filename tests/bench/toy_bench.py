@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from brodmann.bench.methods import METHODS
+from brodmann.bench.tasks import benchmarks
 from brodmann.core import Dataset, Label, LabelMap, Sample, Volume
 from brodmann.datasets.cubes import as_parts
+from brodmann.datasets.registry import DATASETS
 
 NAMES = ("CTX", "STR", "VP", "ZI")
 LABELS = LabelMap([Label(1, "Blood vessel", "vessel"), Label(2, "Cell", "cell")], ignore=255)
@@ -153,3 +157,17 @@ class Grey:
         self.seen.append(sample)
         value = float(sample.image.numpy().mean())
         return min(self.grey, key=lambda name: abs(self.grey[name] - value))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of benchmarks that holds `toy`, whose kind and method are known."""
+    monkeypatch.setitem(DATASETS._loaded, "toy", toy)
+    monkeypatch.setitem(METHODS._loaded, "grey", Grey)
+    return write_toy(tmp_path / "mine")
+
+
+@pytest.fixture
+def bench(folder):
+    """The toy benchmark."""
+    return benchmarks(folder)["toy"]
