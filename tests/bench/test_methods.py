@@ -101,6 +101,10 @@ def test_the_mixing_is_chosen_by_what_validates(tmp_path):
     kept = json.loads((tmp_path / "chosen.json").read_text(encoding="utf-8"))
     assert kept["validation"][kept["chosen"]] == max(kept["validation"].values())
     assert method.best is method.candidates[kept["chosen"]]
+    again = make_method("mixup", QUICK | {"mixup": [0.1, 0.9], "steps": 6})
+    again.load(tmp_path)
+    test = striped(4, 7)
+    assert np.allclose(again.features(test), method.features(test), atol=1e-5)
 
 
 def test_a_segmenter_labels_pixels(tmp_path):

@@ -148,9 +148,7 @@ def _embeddings(
             continue
         split = task.splits[0]
         method = make_method(best.configuration["method"], best.configuration["options"])
-        method.encoder.load(
-            work_folder(folder / "results", task, best.method, best.seed) / split.name
-        )
+        method.load(work_folder(folder / "results", task, best.method, best.seed) / split.name)
         parts = open_parts(task, split, recipe.data)
         drawn = {part: _spread_out(parts[part], MOST_POINTS // 2) for part in ("train", "test")}
         samples = [sample for data in drawn.values() for sample in data]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,10 @@ class ImageMethod:
             return self.names[int(self.encoder.logits(images)[0].argmax())]
         return str(self.readout.predict(self.encoder.encode(images))[0])
 
+    def load(self, folder: Path) -> None:
+        """Take over the encoder that `fit` left in a folder, to make `features`."""
+        self.encoder.load(Path(folder))
+
     def features(self, dataset: Dataset) -> np.ndarray:
         """Representations of a dataset's images, (n, d) float32, for pictures of them."""
         return np.concatenate(
@@ -131,6 +136,16 @@ class Chosen:
     def predict(self, sample: Sample) -> str | dict[str, float]:
         """What the best says."""
         return self.best.predict(sample)
+
+    def load(self, folder: Path) -> None:
+        """Take over the encoder of the best from what `fit` left in a folder."""
+        kept = json.loads((Path(folder) / "chosen.json").read_text(encoding="utf-8"))
+        self.best = self.candidates[kept["chosen"]]
+        self.best.load(Path(folder) / kept["chosen"])
+
+    def features(self, dataset: Dataset) -> np.ndarray:
+        """Representations by the best."""
+        return self.best.features(dataset)
 
 
 def _validated(method: ImageMethod, validation: Dataset) -> float:
