@@ -52,7 +52,11 @@ def open_parts(
         options |= task.oracle_data
     make = DATASETS[kind]
     known = inspect.signature(make).parameters
-    options |= {k: v for k, v in (data_options or {}).items() if k != "root" or "root" in known}
+    options |= {
+        key: value
+        for key, value in (data_options or {}).items()
+        if value is not None and (key != "root" or "root" in known)
+    }
     if "root" in options and (Path(options["root"]) / kind).is_dir():
         options["root"] = Path(options["root"]) / kind
     if split.boxed:
@@ -69,7 +73,10 @@ def open_parts(
     ]
     if missing:
         raise RecipeError(
-            f"data kind {kind!r} needs more", task.id, ", ".join(missing), "give --data ROOT"
+            f"data kind {kind!r} needs more",
+            task.id,
+            ", ".join(missing),
+            "give --data ROOT, or data.root in a recipe",
         )
     data = make(**options)
     if split.boxed:

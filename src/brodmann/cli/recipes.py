@@ -12,6 +12,7 @@ KINDS = {
     "recipe": "one run",
     "neurons": "affinities, segments, scores; once for each seed",
     "study": "a table of runs",
+    "bench": "methods on benchmark tasks",
 }
 
 
@@ -51,6 +52,10 @@ def _row(name: str) -> dict[str, Any]:
     if isinstance(base, str):
         base = yaml.safe_load(recipe_text(base)[0])
     row = {"name": name, "kind": kind, "title": tree.get("title", "")}
+    if kind == "bench":
+        row["data"] = ", ".join(dict.fromkeys(task.split("/")[0] for task in tree["tasks"]))
+        row["rows"] = list(tree["methods"])
+        return row
     row["data"] = base["data"]["kind"]
     if study:
         row["rows"] = [one["name"] for one in tree["rows"]]
