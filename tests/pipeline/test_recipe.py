@@ -13,7 +13,7 @@ RECIPES = [name for name in recipe_names() if recipe_kind(name) == "recipe"]
 def test_every_packaged_recipe_is_valid(name):
     needs = {"sections": ["data.path=x"], "prmix-dmbm": ["data.root=x"]}
     settings = needs.get(name, [])
-    if name.startswith(("sections-brain100um", "microstructure-")):
+    if name.startswith(("sections-brain100um", "microstructure-", "regions-")):
         settings = ["data.root=x"]
     recipe = load_recipe(name, settings)
     assert recipe.name == name and recipe.title and recipe.description
