@@ -130,7 +130,8 @@ class TestGet:
         code, out, _ = run("get", *args, "--json")
         listed = json.loads(out)["sources"]
         assert code == 0
-        assert [source["name"] for source in listed] == ["ac34", "cremi", "dmbm", "snemi3d"]
+        names = [source["name"] for source in listed]
+        assert names == ["ac34", "cremi", "dmbm", "snemi3d", "mtneuro"]
         code, out, _ = run("get", *args)
         assert code == 0
         for source in listed:
