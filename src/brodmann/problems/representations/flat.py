@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +12,14 @@ import numpy as np
 
 from brodmann.core import RecipeError
 from brodmann.problems.patches.images import Stack
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warning of NMF each time that it stops at `rounds`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass
@@ -52,17 +63,14 @@ class Flat:
             self.fitted = NMF(size, init="nndsvda", max_iter=self.rounds, random_state=seed)
         else:
             raise RecipeError("no such method", "method", self.method, "pca or nmf")
-        import warnings
-
-        with warnings.catch_warnings():
-            # NMF says so each time it stops at `rounds`.
-            warnings.simplefilter("ignore")
+        with quiet():
             self.fitted.fit(rows)
         return self
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """(n, c, h, w) as recorded -> (n, size) float32."""
-        return self.fitted.transform(self._rows(images)).astype(np.float32)
+        with quiet():
+            return self.fitted.transform(self._rows(images)).astype(np.float32)
 
     @staticmethod
     def _rows(images: np.ndarray) -> np.ndarray:
