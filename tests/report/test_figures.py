@@ -103,6 +103,9 @@ def test_paths_close_over_the_region_and_letters_stand_inside_it():
         assert tree()[labels[int(letter.y), int(letter.x)]].acronym == letter.text
     assert len(letters_of(labels, tree(), (1.0, 1.0), 4.0)) == 2
     assert letters_of(labels, tree(), (1.0, 1.0), 40.0) == []
+    unknown = labels.astype(np.uint8)
+    unknown[0] = 255
+    assert len(letters_of(unknown, LabelMap(list(tree()), ignore=255), (1.0, 1.0), 4.0)) == 2
 
 
 def test_scale_bars_are_round_and_fit():

@@ -203,7 +203,8 @@ def letters_of(
     skip = {BACKGROUND, label_map.ignore}
     known = [(int(n), int(id_)) for id_, n in zip(present, counts) if int(id_) not in skip]
     ids = [id_ for _, id_ in sorted(known, reverse=True)[: 2 * LETTERED]]
-    places = ndimage.maximum_position(depth, labels, ids) if ids else []
+    # scipy reckons with ids in their own type, in which 255 + 1 of uint8 is 0.
+    places = ndimage.maximum_position(depth, labels.astype(np.int64), ids) if ids else []
     boxes: list[tuple[float, float, float, float]] = []
     letters: list[Letter] = []
     for id_, (row, column) in zip(ids, places):
