@@ -159,7 +159,7 @@ def command(path, out, *more):
 def wait_for_marks(out, stage, count, process):
     """Until so many blocks of a stage are marked."""
     for _ in range(6000):
-        if len(list(out.with_name(out.name + ".work").glob(f"{stage}/*/*.json"))) >= count:
+        if len(list(out.with_name(out.name + ".work").glob(f"{stage}/*/[!.]*.json"))) >= count:
             return
         if process.poll() == 0:
             return
@@ -191,7 +191,7 @@ def test_killed_or_stopped_the_same_command_goes_on(
         shutil.rmtree(out)
     assert process.returncode == code and said == "" and not out.exists()
     assert (code != 130) or "the same command goes on" in complaint(err)
-    done = len(list(out.with_name("o.zarr.work").glob(f"{stage}/*/*.json")))
+    done = len(list(out.with_name("o.zarr.work").glob(f"{stage}/*/[!.]*.json")))
     assert 3 <= done < 36
     assert call(capsys, path, out, *SLOW, "--engine", "serial")[0] == 0
     assert np.array_equal(read_volume(out).numpy(), labels)
