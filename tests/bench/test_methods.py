@@ -135,6 +135,7 @@ def test_wrong_options_are_named():
         ("supervised", {"crop": 2}),
         ("segment", {"nett": {}}),
         ("segment", {"net": {"kindd": "x"}}),
+        ("segment", {"net": {"kind": "smp", "options": {"decodr": "fpn"}}}),
         ("pca", {"sizes": 3}),
     ):
         with pytest.raises(BrodmannError):

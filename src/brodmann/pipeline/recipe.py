@@ -21,7 +21,7 @@ from pydantic import (
 from brodmann.augment.base import make_augmentation
 from brodmann.core import RecipeError, nearest
 from brodmann.datasets.registry import DATASETS
-from brodmann.nets import NETS
+from brodmann.pipeline.net_options import NET_KEYS, check_net, net_parameters
 from brodmann.problems.base import PROBLEMS
 
 
@@ -123,7 +123,7 @@ class NetSection(Section):
     @property
     def arguments(self) -> dict[str, Any]:
         """`kind` and the arguments of the net's factory, for `build_net`."""
-        taken = _net_parameters(self.kind)
+        taken = net_parameters(self.kind)
         shared = {key: getattr(self, key) for key in NET_KEYS if key in taken}
         return {"kind": self.kind, **shared, **self.options}
 
@@ -330,54 +330,9 @@ def check_data(tree: dict, where: str) -> None:
         )
 
 
-NET_KEYS = ("convs_per_stage", "dropout", "trust")
-"""Keys of the net section that are arguments of those factories that know them."""
-UNPLANNED = ("base_features", "max_features")
-"""Keys that tell the planner what an smp's encoder settles by itself."""
-
-
-def _net_parameters(kind: str) -> dict[str, inspect.Parameter]:
-    """The options of a net's factory by name; those that it hands on to `plain_unet` too."""
-    found = dict(inspect.signature(NETS[kind]).parameters)
-    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
-        found = dict(inspect.signature(NETS["plain-unet"]).parameters) | found
-    return {name: p for name, p in found.items() if p.kind is p.KEYWORD_ONLY}
-
-
-def check_net(net: dict[str, Any], where: str) -> None:
-    """Refuse an unknown net, options that it does not take, and keys that would do nothing.
-
-    Raises
-    ------
-    RecipeError
-    """
-    kind = net.get("kind", "plain-unet")
-    known = _net_parameters(kind)
-    options = net.get("options", {})
-    for key in options if isinstance(options, dict) else ():
-        if key in NET_KEYS and key in known:
-            raise RecipeError(
-                "this key belongs one level up", f"{where}: net.options.{key}", fix=f"set net.{key}"
-            )
-        if key not in known:
-            own = [name for name in known if name not in NET_KEYS]
-            raise RecipeError(
-                f"net kind {kind!r} has no such option",
-                f"{where}: net.options.{key}",
-                fix=nearest(key, own) if own else "it has none",
-            )
-    idle = [key for key in NET_KEYS[:2] if key not in known]
-    if kind == "smp":
-        idle += UNPLANNED
-    fields = NetSection.model_fields
-    for key in idle:
-        if net.get(key, fields[key].default) != fields[key].default:
-            raise RecipeError(
-                f"net kind {kind!r} has no use for this key",
-                f"{where}: net.{key}",
-                net[key],
-                "leave it out; net.options holds what this kind takes",
-            )
+def net_defaults() -> dict[str, Any]:
+    """What the net section holds where nothing is set."""
+    return {key: field.default for key, field in NetSection.model_fields.items()}
 
 
 def _check_names(tree: dict, where: str) -> None:
@@ -386,7 +341,7 @@ def _check_names(tree: dict, where: str) -> None:
     PROBLEMS[tree.get("problem", "semantic")]
     net = tree.get("net", {})
     if isinstance(net, dict):
-        check_net(net, where)
+        check_net(net, where, net_defaults())
     for section, key, default in (
         ("train", "augmentation", "classical"),
         ("augment", "options", "none"),

@@ -14,6 +14,7 @@ from brodmann.io import read_volume
 from brodmann.pipeline.counting import Report
 from brodmann.pipeline.folds import Fold
 from brodmann.pipeline.mapping import map_image
+from brodmann.pipeline.net_options import check_net
 from brodmann.pipeline.recipe import (
     NetSection,
     PredictSection,
@@ -21,6 +22,7 @@ from brodmann.pipeline.recipe import (
     Section,
     TrainSection,
     explain,
+    net_defaults,
 )
 
 SECTIONS: dict[str, type[Section]] = {
@@ -48,6 +50,7 @@ class Segment:
         for key in sections:
             if key not in SECTIONS:
                 raise RecipeError("a segmenter has no such section", key, fix=", ".join(SECTIONS))
+        check_net(sections.get("net", {}), "segment", net_defaults())
         self.sections: dict[str, Any] = {}
         for key, kind in SECTIONS.items():
             try:
