@@ -11,8 +11,9 @@ from report_views import EVIL, section, tree
 from sklearn.metrics import confusion_matrix
 
 from brodmann.core import DataError, Volume, keyed_rng
-from brodmann.report.bench import Extras, Picture, report_results, write_bench_report
+from brodmann.report.bench import Extras, Picture, write_bench_report
 from brodmann.report.bench_charts import seeds_svg
+from brodmann.report.bench_results import report_results
 from brodmann.report.bench_rows import (
     BenchRow,
     TaskText,

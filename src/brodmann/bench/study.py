@@ -95,7 +95,8 @@ def run_bench(
     }
     write_json(folder / "result.json", result)
     if pages:
-        from brodmann.report.bench import Extras, report_results
+        from brodmann.report.bench import Extras
+        from brodmann.report.bench_results import report_results
 
         extras = Extras(
             embeddings=_embeddings(recipe, results, known, folder), patches=_examples(recipe)

@@ -1,4 +1,7 @@
-"""Attributes of every slice or block of a label volume that need not fit in memory."""
+"""Attributes of every slice or block of a label volume that need not fit in memory.
+
+One file, because the ways to walk a volume share one source, task and progress.
+"""
 
 from __future__ import annotations
 
