@@ -65,7 +65,7 @@ def test_the_readout_leaves_the_features_as_they_are(name, tmp_path):
     before = method.features(test)
     [method.predict(sample) for sample in test]
     assert np.array_equal(before, method.features(test))
-    assert not method.encoder.net.training
+    assert not method.encoder.trained.training
 
 
 def _images(data):

@@ -67,7 +67,7 @@ def xray_patches(
         Steps of the grid on which patches to train and to test lie; they overlap where the
         step is below `patch_px`.
     gap_px : int
-        Between the halves of a region; at least a patch, so that neighbours share nothing.
+        Between the halves of a region. Patches of the two share no pixel whatever the gap.
     tune_share : float
         Share of the training half, the one that lies farthest from the test half, whose patches
         are split "tune": for the choice of settings. They are in "train" too; "fit" is what of
@@ -77,7 +77,7 @@ def xray_patches(
     -------
     Dataset
         Samples "CTX-x4211-y0064": image uint8 "yx", `category` the region's acronym, `subject`
-        the square of 256 px that holds the centre, splits train, test, tune, fit.
+        the square of 256 px that holds the centre, with its half, splits train, test, tune, fit.
 
     Raises
     ------
@@ -108,8 +108,11 @@ def xray_patches(
         raise RecipeError("out of range", key, gap_px if gap_px < 0 else tune_share)
     image, regions = _open(root)
     parts: dict[str, list[tuple[str, int, int]]] = {k: [] for k in ("train", "test", "tune", "fit")}
+    middles = {}
     for acronym in TASK:
-        found = _places(regions == IDS[acronym], patch_px, gap_px)
+        mask = regions == IDS[acronym]
+        middles[acronym] = float(np.median(np.nonzero(mask)[1])) if mask.any() else 0.0
+        found = _places(mask, middles[acronym], patch_px, gap_px)
         halves = found if direction == "left-right" else found[::-1]
         train = _on_grid(halves[0], stride_px)
         test = _on_grid(halves[1], test_stride_px)
@@ -137,7 +140,7 @@ def xray_patches(
         list(places),
         _Patches(image, places, patch_px, downsample),
         None,
-        {name: _cluster(place, patch_px) for name, place in places.items()},
+        {name: _cluster(place, patch_px, middles) for name, place in places.items()},
         {part: [_name(*place) for place in members] for part, members in parts.items()},
         LICENCE,
         CITATION,
@@ -160,7 +163,7 @@ def _open(root: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return image, regions
 
 
-def _places(mask: np.ndarray, patch: int, gap: int) -> tuple[np.ndarray, np.ndarray]:
+def _places(mask: np.ndarray, middle: float, patch: int, gap: int) -> tuple[np.ndarray, np.ndarray]:
     """Top left corners (n, 2) of patches wholly in the mask, left and right of the middle."""
     if not mask.any():
         empty = np.empty((0, 2), int)
@@ -173,7 +176,6 @@ def _places(mask: np.ndarray, patch: int, gap: int) -> tuple[np.ndarray, np.ndar
         + sums[:-patch, :-patch]
     )
     y, x = np.nonzero(held == patch * patch)
-    middle = float(np.median(np.nonzero(mask)[1]))
     left, right = x + patch <= middle - gap / 2, x >= middle + gap / 2
     return np.stack([y[left], x[left]], 1), np.stack([y[right], x[right]], 1)
 
@@ -186,10 +188,12 @@ def _name(acronym: str, y: int, x: int) -> str:
     return f"{acronym}-x{x:04d}-y{y:04d}"
 
 
-def _cluster(place: tuple[str, int, int], patch: int) -> str:
+def _cluster(place: tuple[str, int, int], patch: int, middles: dict[str, float]) -> str:
+    """The square that holds a patch's centre, cut where the halves of its region meet."""
     acronym, y, x = place
+    side = "left" if x < middles[acronym] else "right"
     row, column = (y + patch // 2) // CLUSTER_PX, (x + patch // 2) // CLUSTER_PX
-    return f"{acronym}-{row}-{column}"
+    return f"{acronym}-{side}-{row}-{column}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,12 +48,17 @@ def resnet18(in_channels: int = 1, *, stem: str = "small") -> nn.Module:
 
 
 class Classifier(nn.Module):
-    """An encoder with dropout and a linear layer: (n, c, h, w) -> logits (n, classes)."""
+    """An encoder with dropout and a linear layer: (n, c, h, w) -> logits (n, classes).
 
-    def __init__(self, encoder: nn.Module, classes: int, dropout: float = 0.0) -> None:
+    `features` is the length of what the encoder hands on.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, classes: int, dropout: float = 0.0, features: int = FEATURES
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(FEATURES, classes))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))

@@ -162,6 +162,15 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_losses():
     assert float(loss.detach()) == pytest.approx(float(byhand.mean().detach()), rel=1e-5)
 
 
+def test_smoothed_labels_leave_a_share_for_every_class():
+    net = Classifier(resnet18(stem="large"), 3).eval()
+    batch = {"image": torch.randn(4, 1, 32, 32), "category": torch.tensor([0, 1, 2, 0])}
+    logs = net(batch["image"]).log_softmax(1)
+    target = 0.7 * torch.nn.functional.one_hot(batch["category"], 3) + 0.3 / 3
+    loss = Patches(3, smoothing=0.3).step(net, batch)["loss"]
+    assert float(loss.detach()) == pytest.approx(float(-(target * logs).sum(1).mean()), rel=1e-5)
+
+
 def test_the_stem_keeps_resolution():
     net = resnet18(2)
     shapes = {}

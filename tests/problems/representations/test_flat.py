@@ -49,3 +49,13 @@ def test_texture_counts_shares_of_pixels():
     edges = np.quantile(made.images.astype(np.float32), [0.25, 0.5, 0.75])
     want = np.histogram(made.images[7], [-np.inf, *np.nextafter(edges, np.inf), np.inf])[0] / 36
     assert np.allclose(found[7, :4], want, atol=1e-6)
+
+
+def test_texture_of_averaged_squares():
+    made = stack(side=12)
+    small = made.images.reshape(20, 1, 6, 2, 6, 2).mean((3, 5))
+    fine = Texture(4, (1.0,), coarse=2)
+    plain = Texture(4, (1.0,))
+    found = fine.fit(made).encode(made.images)
+    plain.fit(Stack(small, made.categories, ("a",), made.groups, 127.0, 73.0))
+    assert np.allclose(found, plain.encode(small), atol=1e-6)

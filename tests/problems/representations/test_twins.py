@@ -186,12 +186,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
 def test_encoding_changes_nothing_in_the_net(tmp_path):
     encoder = NetEncoder("random", stem="large")
     encoder.fit(stack(), 0, tmp_path, lambda *a: None)
-    encoder.net.train()
-    before = copy.deepcopy(encoder.net.state_dict())
+    encoder.trained.train()
+    before = copy.deepcopy(encoder.trained.state_dict())
     first = encoder.encode(stack().images)
     alone = encoder.encode(stack().images[:1])
     assert np.allclose(first[:1], alone, atol=1e-5), "features depend on the rest of the batch"
-    assert all(torch.equal(before[k], v) for k, v in encoder.net.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in encoder.trained.state_dict().items())
     assert (tmp_path / "encoder.safetensors").exists()
 
 

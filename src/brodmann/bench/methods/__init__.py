@@ -22,6 +22,7 @@ METHODS: Registry[Callable[..., Any]] = Registry(
         "pca": "brodmann.bench.methods.images:pca",
         "nmf": "brodmann.bench.methods.images:nmf",
         "texture": "brodmann.bench.methods.images:texture",
+        "committee": "brodmann.bench.methods.committee:committee",
         "segment": "brodmann.bench.methods.segment:Segment",
     },
 )

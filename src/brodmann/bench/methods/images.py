@@ -31,12 +31,15 @@ class ImageMethod:
         Answer categories with the classifier's own head instead of a linear readout.
     mean, deviation : float, optional
         Of intensities, in their own units; measured on the training images where not given.
+    strength : float, optional
+        Penalty of the linear classifier; chosen on folds of the training images where not given.
     """
 
     encoder: Any
     head: bool = False
     mean: float | None = None
     deviation: float | None = None
+    strength: float | None = None
 
     def fit(
         self,
@@ -52,6 +55,7 @@ class ImageMethod:
 
         The encoder learns from `encoder_data` where that is given, the readout from `train`.
         """
+        from brodmann.metrics.linear import STRENGTHS
         from brodmann.metrics.readout import linear_classifier, linear_regressor
 
         stack = stack_of(encoder_data or train, mean=self.mean, deviation=self.deviation)
@@ -75,7 +79,8 @@ class ImageMethod:
         elif not self.head:
             features = self.encoder.encode(stack.images)
             truth = np.array(stack.names)[stack.categories]
-            self.readout = linear_classifier(features, truth, groups=stack.groups)
+            chosen = STRENGTHS if self.strength is None else (self.strength,)
+            self.readout = linear_classifier(features, truth, groups=stack.groups, strengths=chosen)
 
     def predict(self, sample: Sample) -> str | dict[str, float]:
         """The category of an image, or its attributes."""
@@ -83,9 +88,15 @@ class ImageMethod:
         if self.attributes:
             found = self.readout.predict(self.encoder.encode(images))[0]
             return {name: float(value) for name, value in zip(self.attributes, found)}
+        return self.names[int(self.probabilities(images)[0].argmax())]
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Of each category, in the order of `names`: (n, c, h, w) as recorded -> (n, k)."""
         if self.head:
-            return self.names[int(self.encoder.logits(images)[0].argmax())]
-        return str(self.readout.predict(self.encoder.encode(images))[0])
+            logits = self.encoder.logits(images).astype(float)
+            shares = np.exp(logits - logits.max(1, keepdims=True))
+            return shares / shares.sum(1, keepdims=True)
+        return self.readout.probabilities(self.encoder.encode(images))
 
     def load(self, folder: Path) -> None:
         """Take over the encoder that `fit` left in a folder, to make `features`."""
@@ -220,6 +231,11 @@ def nmf(size: int = 256, rounds: int = 200) -> ImageMethod:
     return ImageMethod(Flat("nmf", size, rounds=rounds))
 
 
-def texture(bins: int = 16, sigmas: tuple[float, ...] = (1.0, 2.0, 4.0)) -> ImageMethod:
+def texture(
+    bins: int = 16,
+    sigmas: tuple[float, ...] = (1.0, 2.0, 4.0),
+    coarse: int = 1,
+    strength: float | None = None,
+) -> ImageMethod:
     """Histograms of intensity and gradients, then a linear readout."""
-    return ImageMethod(Texture(bins, tuple(sigmas)))
+    return ImageMethod(Texture(bins, tuple(sigmas), coarse), strength=strength)

@@ -207,3 +207,15 @@ def corners(values: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
         (top, left) for top in (0, height - shape[0]) for left in (0, width - shape[1])
     )
     return [values[..., y : y + shape[0], x : x + shape[1]] for y, x in places]
+
+
+def eight_ways(values: np.ndarray) -> list[np.ndarray]:
+    """Square images (n, c, h, h) mirrored and turned: all ways to lay them, as they are first.
+
+    >>> len({way.tobytes() for way in eight_ways(np.arange(9.0).reshape(1, 1, 3, 3))})
+    8
+    """
+    if values.shape[-1] != values.shape[-2]:
+        raise RecipeError("only square views can be turned", "turned", values.shape[-2:])
+    both = values, values.swapaxes(-1, -2)
+    return [np.flip(way, axes) for way in both for axes in ((), (-1,), (-2,), (-2, -1))]

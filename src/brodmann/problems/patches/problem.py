@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class Patches:
     """
 
     classes: int
+    smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
 
     @property
     def outputs(self) -> int:
@@ -31,9 +34,10 @@ class Patches:
     def step(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Cross entropy; with mixed images the one of each label by its share."""
         logits = net(batch["image"]).float()
-        entropy = F.cross_entropy(logits, batch["category"], reduction="none")
+        loss = partial(F.cross_entropy, reduction="none", label_smoothing=self.smoothing)
+        entropy = loss(logits, batch["category"])
         if "weight" in batch:
-            second = F.cross_entropy(logits, batch["category2"], reduction="none")
+            second = loss(logits, batch["category2"])
             entropy = batch["weight"] * entropy + (1 - batch["weight"]) * second
         return {"loss": entropy.mean()}
 

@@ -15,8 +15,10 @@ from torch import nn
 from brodmann.core import ModelError, RecipeError, key_seed
 from brodmann.core.files import make_folder, write_json, written_beside
 from brodmann.nets.resnet import FEATURES, Classifier, resnet18
+from brodmann.nets.texture_net import TextureNet
 from brodmann.problems.learner import Schedule, fit
 from brodmann.problems.patches import Batches, Patches, Stack, Views, corners
+from brodmann.problems.patches.images import eight_ways
 from brodmann.problems.representations.problem import TwinBatches, TwinProblem
 from brodmann.problems.representations.twins import METHODS, Twins, mlp
 
@@ -38,7 +40,7 @@ class Encoder(Protocol):
 
 @dataclass
 class NetEncoder:
-    """A ResNet-18 and how it sees an image: whole, or as the mean of its four corners.
+    """A net and how it sees an image: whole, or as the mean of its four corners.
 
     Parameters
     ----------
@@ -54,16 +56,23 @@ class NetEncoder:
     views : Views
     whole : bool
         Represent the whole image, else the mean over its corners of a view's size.
+    net : "resnet18" or "texture"
+        The latter is a `TextureNet`.
     stem : "small" or "large"
+        Of the ResNet.
+    coarse : int
+        The net sees the mean of squares of this many pixels a side.
+    turned : bool
+        Answers are means over the eight ways to lay a square image.
     hidden, size : int
         Of projectors and predictors.
     decay, mining_weight, mining_ramp, neighbours, pool
         Of MYOW; `decay` also of BYOL. `mining_ramp` is the share of the steps over which
         `mining_weight` rises; `pool` 0 is the batch's size.
-    dropout, mixup, alpha, balanced
+    dropout, mixup, alpha, smoothing, balanced
         Of supervised training.
     projected : bool
-        Represent by the projector's `size` numbers instead of the encoder's 512.
+        Represent by the projector's `size` numbers instead of the encoder's own.
     """
 
     method: str
@@ -78,7 +87,10 @@ class NetEncoder:
     precision: str = "auto"
     views: Views = field(default_factory=Views)
     whole: bool = False
+    net: str = "resnet18"
     stem: str = "small"
+    coarse: int = 1
+    turned: bool = False
     hidden: int = 4096
     size: int = 256
     decay: float = 0.996
@@ -89,6 +101,7 @@ class NetEncoder:
     dropout: float = 0.2
     mixup: float = 0.0
     alpha: float = 1.0
+    smoothing: float = 0.0
     balanced: bool = False
     projected: bool = False
     workers: int = 0
@@ -99,13 +112,17 @@ class NetEncoder:
             raise RecipeError("no such way to learn", "method", self.method)
         if self.projected and self.method not in METHODS:
             raise RecipeError("only BYOL and its kin have a projector", "projected", self.projected)
+        if not 0 <= self.smoothing < 1:
+            raise RecipeError("a share of a label is 0 to below 1", "smoothing", self.smoothing)
         for key in ("warmup", "mining_ramp"):
             if not 0 <= getattr(self, key) <= 1:
                 raise RecipeError("a share of the steps is 0 to 1", key, getattr(self, key))
-        for key in ("steps", "batch"):
+        if self.net not in ("resnet18", "texture"):
+            raise RecipeError("no such net", "net", self.net, "resnet18 or texture")
+        for key in ("steps", "batch", "coarse"):
             if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
                 raise RecipeError("a whole number from 1 is needed", key, getattr(self, key))
-        self.net: nn.Module | None = None
+        self.trained: nn.Module | None = None
         self.stack_facts: dict[str, Any] = {}
 
     def fit(self, stack: Stack, seed: int, folder: Path, told: Told) -> None:
@@ -114,19 +131,28 @@ class NetEncoder:
         if self.epochs:
             self.steps = self.epochs * -(-len(stack) // self.batch)
         torch.manual_seed(key_seed(seed, "initialise"))
-        encoder = resnet18(stack.images.shape[1], stem=self.stem)
+        encoder, self.features = self._new(stack.images.shape[1])
         encoder = encoder.to(memory_format=torch.channels_last)
         self.stack_facts = {
             "mean": stack.mean, "deviation": stack.deviation, "side": list(stack.side),
             "categories": list(stack.names), "channels": int(stack.images.shape[1]),
         }  # fmt: skip
         if self.method == "random":
-            self.net = encoder.eval()
+            self.trained = encoder.eval()
         elif self.method == "supervised":
-            self.net = self._supervised(encoder, stack, seed, folder, told)
+            self.trained = self._supervised(encoder, stack, seed, folder, told)
         else:
-            self.net = self._twins(encoder, stack, seed, folder, told)
+            self.trained = self._twins(encoder, stack, seed, folder, told)
         self._save(folder)
+
+    def _new(self, channels: int) -> tuple[nn.Module, int]:
+        """An encoder without training, and the length of its representations."""
+        if self.net == "texture":
+            net = TextureNet(channels)
+            features = net.length
+        else:
+            net, features = resnet18(channels, stem=self.stem), FEATURES
+        return (nn.Sequential(nn.AvgPool2d(self.coarse), net) if self.coarse > 1 else net), features
 
     def _schedule(self) -> Schedule:
         return Schedule(
@@ -146,13 +172,13 @@ class NetEncoder:
     ) -> nn.Module:
         if (stack.categories < 0).any():
             raise RecipeError("supervised training needs a category for every image", "method")
-        net = Classifier(encoder, len(stack.names), self.dropout)
+        net = Classifier(encoder, len(stack.names), self.dropout, self.features)
         batches = Batches(
             stack, self.views, self.batch, seed,
             balanced=self.balanced, mixup=self.mixup, alpha=self.alpha,
         )  # fmt: skip
         net, _ = fit(
-            net, Patches(len(stack.names)), batches, self._schedule(), seed, folder,
+            net, Patches(len(stack.names), self.smoothing), batches, self._schedule(), seed, folder,
             workers=self.workers, on_step=told,
         )  # fmt: skip
         return net
@@ -160,7 +186,8 @@ class NetEncoder:
     def _twins(
         self, encoder: nn.Module, stack: Stack, seed: int, folder: Path, told: Told
     ) -> nn.Module:
-        twins = Twins(encoder, self.method, self.hidden, self.size)  # type: ignore[arg-type]
+        method: Any = self.method
+        twins = Twins(encoder, method, self.hidden, self.size, self.features)
         mines = self.method != "byol"
         batches = TwinBatches(
             stack, self.views, self.batch, seed,
@@ -180,11 +207,12 @@ class NetEncoder:
     def _save(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        state = {key: value.contiguous() for key, value in self.net.state_dict().items()}
+        state = {key: value.contiguous() for key, value in self.trained.state_dict().items()}
         with written_beside(folder / "encoder.safetensors") as beside:
             save_file(state, beside)
         write_json(
-            folder / "encoder.json", {"method": self.method, "stem": self.stem, **self.stack_facts}
+            folder / "encoder.json",
+            {"method": self.method, "net": self.net, "stem": self.stem, **self.stack_facts},
         )
 
     def load(self, folder: Path) -> None:
@@ -200,30 +228,30 @@ class NetEncoder:
 
         try:
             self.stack_facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-            net = resnet18(int(self.stack_facts["channels"]), stem=self.stem)
+            net, features = self._new(int(self.stack_facts["channels"]))
             if self.method == "supervised":
-                net = Classifier(net, len(self.stack_facts["categories"]), self.dropout)
+                net = Classifier(net, len(self.stack_facts["categories"]), self.dropout, features)
             elif self.projected:
-                net = nn.Sequential(net, mlp(FEATURES, self.hidden, self.size))
+                net = nn.Sequential(net, mlp(features, self.hidden, self.size))
             net.load_state_dict(load_file(folder / "encoder.safetensors"))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 "this encoder cannot be read", folder, str(error).split("\n")[0], "train it anew"
             ) from error
-        self.net = net.eval()
+        self.trained = net.eval()
 
     @property
     def encoder(self) -> nn.Module:
         """What makes representations, in evaluation mode."""
-        return self.net.encoder if isinstance(self.net, Classifier) else self.net
+        return self.trained.encoder if isinstance(self.trained, Classifier) else self.trained
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """(n, c, h, w) as recorded -> (n, 512) float32; nothing in the net changes."""
+        """(n, c, h, w) as recorded -> (n, d) float32; nothing in the net changes."""
         return self._mean_over_views(self.encoder, images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """What the supervised net's own head says, (n, classes) float32."""
-        return self._mean_over_views(self.net, images)
+        return self._mean_over_views(self.trained, images)
 
     @torch.inference_mode()
     def _mean_over_views(self, net: nn.Module, images: np.ndarray) -> np.ndarray:
@@ -238,6 +266,8 @@ class NetEncoder:
         for first in range(0, len(images), BATCH):
             values = (images[first : first + BATCH].astype(np.float32) - mean) / deviation
             seen = [values] if self.whole else corners(values, self.views.shape(values.shape[-2:]))
+            if self.turned:
+                seen = [way for view in seen for way in eight_ways(view)]
             found = []
             for view in seen:
                 inputs = torch.from_numpy(np.ascontiguousarray(view)).to(device)

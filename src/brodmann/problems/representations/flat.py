@@ -87,10 +87,14 @@ class Texture:
         Of each histogram; its edges are quantiles of the training images.
     sigmas : sequence of float
         Scales in pixels at which gradient magnitude and Laplacian are taken.
+    coarse : int
+        Images are averaged over squares of this many pixels a side first; `sigmas` then are in
+        such squares.
     """
 
     bins: int = 16
     sigmas: tuple[float, ...] = (1.0, 2.0, 4.0)
+    coarse: int = 1
     edges: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def fit(self, stack: Stack, seed: int = 0, **_: Any) -> Texture:
@@ -113,6 +117,11 @@ class Texture:
         from scipy.ndimage import gaussian_filter, gaussian_laplace
 
         values = images.astype(np.float32)
+        if self.coarse > 1:
+            n, c, h, w = values.shape
+            side = self.coarse
+            values = values[..., : h // side * side, : w // side * side]
+            values = values.reshape(n, c, h // side, side, w // side, side).mean((3, 5))
         maps = [values]
         for sigma in self.sigmas:
             flat = (0, 0, sigma, sigma)

@@ -33,10 +33,12 @@ def mlp(inside: int, hidden: int, out: int) -> nn.Sequential:
 class Arm(nn.Module):
     """Encoder and projector; for MYOW a second projector behind the first."""
 
-    def __init__(self, encoder: nn.Module, hidden: int, size: int, *, cascade: bool) -> None:
+    def __init__(
+        self, encoder: nn.Module, features: int, hidden: int, size: int, *, cascade: bool
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = mlp(FEATURES, hidden, size)
+        self.projector = mlp(features, hidden, size)
         self.mining_projector = mlp(size, hidden, size) if cascade else nn.Identity()
 
 
@@ -46,18 +48,25 @@ class Twins(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        (n, c, h, w) -> (n, 512).
+        (n, c, h, w) -> (n, features).
     method : "byol", "myow" or "myow-m"
     hidden, size : int
         Widths of the hidden layers and of the projections.
+    features : int
+        Length of the encoder's representations.
     """
 
     def __init__(
-        self, encoder: nn.Module, method: Method = "byol", hidden: int = 4096, size: int = 256
+        self,
+        encoder: nn.Module,
+        method: Method = "byol",
+        hidden: int = 4096,
+        size: int = 256,
+        features: int = FEATURES,
     ) -> None:
         super().__init__()
         self.method = method
-        self.online = Arm(encoder, hidden, size, cascade=method == "myow")
+        self.online = Arm(encoder, features, hidden, size, cascade=method == "myow")
         self.predictor = mlp(size, hidden, size)
         self.mining_predictor = mlp(size, hidden, size) if method == "myow" else None
         # A deep copy: the target has tensors of its own, which no optimiser sees.

@@ -1,0 +1,86 @@
+"""Several methods that answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brodmann.bench.methods.images import ImageMethod
+from brodmann.core import Dataset, RecipeError, Sample, key_seed
+from brodmann.pipeline.counting import Report
+from brodmann.problems.patches.images import channels_first
+
+PAIR = ({"method": "supervised"}, {"method": "texture"})
+FLOOR = 1e-6
+"""No member can rule a category out."""
+
+
+@dataclass
+class Committee:
+    """Methods whose log probabilities of a category are averaged.
+
+    Attributes
+    ----------
+    members : sequence of ImageMethod
+        Each trains by itself, with a seed of its own.
+    """
+
+    members: Sequence[ImageMethod]
+
+    def fit(
+        self,
+        train: Dataset,
+        validation: Dataset | None = None,
+        *,
+        seed: int = 0,
+        folder: Path,
+        report: Report = lambda what, done, total, note: None,
+        encoder_data: Dataset | None = None,
+    ) -> None:
+        """Fit all members, one after the other."""
+        for number, member in enumerate(self.members):
+            member.fit(
+                train, seed=key_seed(seed, "member", number), folder=Path(folder) / f"m{number}",
+                report=report, encoder_data=encoder_data,
+            )  # fmt: skip
+            if member.attributes:
+                raise RecipeError("a committee answers categories only", "members", train.name)
+        self.names = self.members[0].names
+
+    def predict(self, sample: Sample) -> str:
+        """The category with the highest mean log probability."""
+        images = channels_first(sample.image, sample.name)[None]
+        total = sum(np.log(one.probabilities(images)[0] + FLOOR) for one in self.members)
+        return self.names[int(np.argmax(total))]
+
+
+def committee(members: Sequence[Mapping[str, Any]] = PAIR) -> Committee:
+    """Methods on images, each `{method, options, times}`, that answer by mean log probability.
+
+    `times` (1) is how many of a kind there are, each from another seed.
+    """
+    from brodmann.bench.run import make_method
+
+    made: list[ImageMethod] = []
+    for number, member in enumerate(members):
+        where = f"members[{number}]"
+        unknown = sorted(set(member) - {"method", "options", "times"})
+        if unknown or "method" not in member:
+            raise RecipeError(
+                "a member has the keys method, options and times", where, unknown or dict(member)
+            )
+        times = member.get("times", 1)
+        if not isinstance(times, int) or times < 1:
+            raise RecipeError("a whole number from 1 is needed", f"{where}.times", times)
+        for _ in range(times):
+            one = make_method(member["method"], member.get("options"))
+            if not isinstance(one, ImageMethod):
+                raise RecipeError("this method gives no probabilities", where, member["method"])
+            made.append(one)
+    if len(made) < 2:
+        raise RecipeError("a committee has two members or more", "members", len(made))
+    return Committee(made)
