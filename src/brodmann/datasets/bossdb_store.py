@@ -104,7 +104,9 @@ def check_there(volume: BossVolume, root: Path, names: Sequence[str]) -> None:
         for kind in volume.kinds(name):
             if not is_there(volume, root, record, name, kind):
                 raise DataError(
-                    "this cube was not fetched", place(root, name, kind), fix="fetch it first"
+                    "this cube was not fetched",
+                    place(root, name, kind),
+                    fix=f"brodmann data get {volume.name} ROOT",
                 )
             open_array(place(root, name, kind))
 
