@@ -21,15 +21,21 @@ FLOOR = 1e-6
 
 @dataclass
 class Committee:
-    """Methods whose log probabilities of a category are averaged.
+    """Methods whose log probabilities of a category are averaged, kind by kind.
 
     Attributes
     ----------
-    members : sequence of ImageMethod
-        Each trains by itself, with a seed of its own.
+    kinds : sequence of sequences of ImageMethod
+        Each method trains by itself, with a seed of its own. Kinds count alike, however many
+        methods are of one.
     """
 
-    members: Sequence[ImageMethod]
+    kinds: Sequence[Sequence[ImageMethod]]
+
+    @property
+    def members(self) -> list[ImageMethod]:
+        """The methods of all kinds."""
+        return [one for kind in self.kinds for one in kind]
 
     def fit(
         self,
@@ -54,18 +60,21 @@ class Committee:
     def predict(self, sample: Sample) -> str:
         """The category with the highest mean log probability."""
         images = channels_first(sample.image, sample.name)[None]
-        total = sum(np.log(one.probabilities(images)[0] + FLOOR) for one in self.members)
+        total = sum(
+            np.mean([np.log(one.probabilities(images)[0] + FLOOR) for one in kind], axis=0)
+            for kind in self.kinds
+        )
         return self.names[int(np.argmax(total))]
 
 
 def committee(members: Sequence[Mapping[str, Any]] = PAIR) -> Committee:
     """Methods on images, each `{method, options, times}`, that answer by mean log probability.
 
-    `times` (1) is how many of a kind there are, each from another seed.
+    `times` (1) is how many of a kind there are, each from another seed; kinds count alike.
     """
     from brodmann.bench.run import make_method
 
-    made: list[ImageMethod] = []
+    kinds: list[list[ImageMethod]] = []
     for number, member in enumerate(members):
         where = f"members[{number}]"
         unknown = sorted(set(member) - {"method", "options", "times"})
@@ -76,11 +85,13 @@ def committee(members: Sequence[Mapping[str, Any]] = PAIR) -> Committee:
         times = member.get("times", 1)
         if not isinstance(times, int) or times < 1:
             raise RecipeError("a whole number from 1 is needed", f"{where}.times", times)
+        kinds.append([])
         for _ in range(times):
             one = make_method(member["method"], member.get("options"))
             if not isinstance(one, ImageMethod):
                 raise RecipeError("this method gives no probabilities", where, member["method"])
-            made.append(one)
-    if len(made) < 2:
-        raise RecipeError("a committee has two members or more", "members", len(made))
-    return Committee(made)
+            kinds[-1].append(one)
+    made = Committee(kinds)
+    if len(made.members) < 2:
+        raise RecipeError("a committee has two members or more", "members", len(made.members))
+    return made
