@@ -75,6 +75,19 @@ def test_dense_labels_are_halves_too(root):
         assert np.array_equal(labels[known], regions[known]) and len(np.unique(labels[known])) == 5
 
 
+def test_dense_labels_of_squares(root):
+    fine, coarse = (xray_regions(root, gap_px=20, downsample=d) for d in (1, 4))
+    for part in ("train", "test"):
+        one, other = fine.split(part)[0], coarse.split(part)[0]
+        assert other.image.shape == other.labels.shape == (37, 350)
+        assert other.image.spacing == (4.68, 4.68)
+        means = one.image.numpy()[:148].reshape(37, 4, 350, 4).mean((1, 3))
+        assert np.array_equal(other.image.numpy(), np.rint(means))
+        assert np.array_equal(other.labels.numpy(), one.labels.numpy()[2:148:4, 2::4])
+    with pytest.raises(RecipeError, match="downsample"):
+        xray_regions(root, downsample=0)
+
+
 @pytest.mark.parametrize(
     "options", [{"direction": "up"}, {"patch_px": 0}, {"downsample": 3}, {"gap_px": -1},
                 {"tune_share": 1.0}],

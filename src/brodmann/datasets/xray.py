@@ -184,6 +184,13 @@ def _on_grid(places: np.ndarray, stride: int) -> np.ndarray:
     return places[(places % stride == 0).all(1)]
 
 
+def _averaged(values: np.ndarray, side: int) -> np.ndarray:
+    """Means of squares of an image whose sides are multiples of theirs."""
+    height, width = (n // side for n in values.shape)
+    means = values.reshape(height, side, width, side).mean((1, 3))
+    return np.rint(means).astype(values.dtype)
+
+
 def _name(acronym: str, y: int, x: int) -> str:
     return f"{acronym}-x{x:04d}-y{y:04d}"
 
@@ -209,9 +216,7 @@ class _Patches:
         acronym, y, x = self.places[name]
         values = self.image[y : y + self.patch, x : x + self.patch]
         if self.downsample > 1:
-            small = self.patch // self.downsample
-            blocks = values.reshape(small, self.downsample, small, self.downsample)
-            values = np.rint(blocks.mean((1, 3))).astype(values.dtype)
+            values = _averaged(values, self.downsample)
         spacing = SPACING_UM * self.downsample
         return Sample(
             name,
@@ -222,7 +227,10 @@ class _Patches:
 
 
 def xray_regions(
-    root: str | Path, direction: Direction = "left-right", gap_px: int = 128
+    root: str | Path,
+    direction: Direction = "left-right",
+    gap_px: int = 128,
+    downsample: int = 1,
 ) -> Dataset:
     """The whole slice with its eight regions, one half of each labelled to train.
 
@@ -235,17 +243,22 @@ def xray_regions(
     Parameters
     ----------
     root, direction, gap_px
-        As for `xray_patches`.
+        As for `xray_patches`; the gap in pixels of 1.17 um.
+    downsample : int
+        The image is averaged over squares of this side. A square takes the label of the pixel at
+        its middle: borders were drawn to 5 pixels. What is left over at the far edges is cut off.
 
     Returns
     -------
     Dataset
-        Samples "train" and "test", image and labels uint8 "yx" at 1.17 um.
+        Samples "train" and "test", image and labels uint8 "yx" at 1.17 um x `downsample`.
     """
     if direction not in DIRECTIONS:
         raise RecipeError("no such direction", "direction", direction, " or ".join(DIRECTIONS))
     if gap_px < 0:
         raise RecipeError("a gap cannot be negative", "gap_px", gap_px)
+    if not isinstance(downsample, int) or downsample < 1:
+        raise RecipeError("a whole number from 1 is needed", "downsample", downsample)
     image, regions = _open(root)
     halves = [np.full_like(regions, 255) for _ in range(2)]
     for label in REGIONS:
@@ -261,11 +274,18 @@ def xray_regions(
         ):
             np.copyto(half, label.id, where=mask & inside)
     ordered = halves if direction == "left-right" else halves[::-1]
+    if downsample > 1:
+        height, width = (n // downsample * downsample for n in image.shape)
+        image = _averaged(image[:height, :width], downsample)
+        middle_px = slice(downsample // 2, None, downsample)
+        ordered = [
+            np.ascontiguousarray(half[:height, :width][middle_px, middle_px]) for half in ordered
+        ]
     labels = dict(zip(("train", "test"), ordered))
     return Dataset(
         f"xray-regions-{direction}",
         ["train", "test"],
-        _Halves(image, labels),
+        _Halves(image, labels, SPACING_UM * downsample),
         REGIONS,
         {"train": "slice309", "test": "slice309"},
         {"train": ["train"], "test": ["test"]},
@@ -279,9 +299,10 @@ def xray_regions(
 class _Halves:
     image: np.ndarray
     labels: dict[str, np.ndarray]
+    spacing_um: float
 
     def __call__(self, name: str) -> Sample:
-        spacing = (SPACING_UM, SPACING_UM)
+        spacing = (self.spacing_um, self.spacing_um)
         return Sample(
             name, Volume(self.image, "yx", spacing), Volume(self.labels[name], "yx", spacing)
         )
