@@ -23,7 +23,9 @@ def test_every_task_of_the_package_proves_its_splits(bench, task):
     for split in task.splits:
         split.prove(bench.data.cubes)
         if task.version == "v2":
-            assert split.guard_slices >= 10 and split.guard_px >= 10 and not split.in_sample
+            assert split.guard_px >= 10 and not split.in_sample
+            # One plane has no slices to keep apart.
+            assert split.guard_slices >= 10 or bench.name == "slice309"
     assert bool(task.faults) == (bench.name == "mtneuro" and task.version == "v1")
 
 
