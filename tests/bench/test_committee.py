@@ -51,6 +51,12 @@ def test_a_turned_answer_does_not_depend_on_how_an_image_lies(tmp_path):
     assert not np.allclose(method.encoder.logits(images), method.encoder.logits(turned), atol=0.1)
 
 
+def test_a_committee_answers_no_attributes(tmp_path):
+    made = make_method("committee", {"members": [{"method": "texture", "times": 2}]})
+    with pytest.raises(RecipeError, match="categories only"):
+        made.fit(striped(6, 0, "attributes"), None, seed=0, folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     "members, told",
     [

@@ -1,7 +1,7 @@
 """MTNeuro from a made-up volume of its extent: coordinates, codes, versions, guards.
 
 The cubes lie where they lie in the paper, all 360 slices of them, but are 8 x 8 voxels wide.
-Long, since all of it shares one volume, served once.
+One file, because every test needs the same volume.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import numpy as np
 
 from brodmann.bench.methods.images import ImageMethod
 from brodmann.core import Dataset, RecipeError, Sample, key_seed
-from brodmann.pipeline.counting import Report
 from brodmann.problems.patches.images import channels_first
 
 PAIR = ({"method": "supervised"}, {"method": "texture"})
@@ -42,19 +41,17 @@ class Committee:
         train: Dataset,
         validation: Dataset | None = None,
         *,
-        seed: int = 0,
         folder: Path,
-        report: Report = lambda what, done, total, note: None,
+        seed: int = 0,
         encoder_data: Dataset | None = None,
+        **more: Any,
     ) -> None:
-        """Fit all members, one after the other."""
+        """Fit all members, one after the other; `more` is handed to each."""
+        if len(train) and train[0].attributes:
+            raise RecipeError("a committee answers categories only", "members", train.name)
         for number, member in enumerate(self.members):
-            member.fit(
-                train, seed=key_seed(seed, "member", number), folder=Path(folder) / f"m{number}",
-                report=report, encoder_data=encoder_data,
-            )  # fmt: skip
-            if member.attributes:
-                raise RecipeError("a committee answers categories only", "members", train.name)
+            own = {"folder": Path(folder) / f"m{number}", "seed": key_seed(seed, "member", number)}
+            member.fit(train, encoder_data=encoder_data, **own, **more)
         self.names = self.members[0].names
 
     def predict(self, sample: Sample) -> str:
