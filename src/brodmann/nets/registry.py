@@ -11,6 +11,7 @@ NETS: Registry[Callable[..., Any]] = Registry(
     "net",
     {
         "plain-unet": "brodmann.nets.unet:plain_unet",
+        "convmixer": "brodmann.nets.convmixer:convmixer",
         "highresnet": "brodmann.nets.highresnet:highresnet",
         "prior-unet": "brodmann.nets.prior:PriorUNet",
         "segmamba": "brodmann.nets.segmamba:segmamba",
