@@ -180,7 +180,8 @@ def _property(name: str, column: pd.Series, where: Path) -> Property:
     if numeric and not pd.api.types.is_bool_dtype(column.dtype):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         whole = name != "score" and np.isfinite(values).all() and (values == np.rint(values)).all()
-        for kind in ("uint32", "int32") if whole else ():
+        # int32 first: Neuroglancer's Python package fills up before some uint32.
+        for kind in ("int32", "uint32") if whole else ():
             bounds = np.iinfo(DTYPES[kind])
             if values.size == 0 or bounds.min <= values.min() <= values.max() <= bounds.max:
                 return Property({"id": name, "type": kind}, values.astype(DTYPES[kind]))

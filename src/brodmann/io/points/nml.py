@@ -102,10 +102,11 @@ def _columns(comments: dict[int, str]) -> dict[str, dict[int, Any]]:
             said = json.loads(content) if content.startswith("{") else None
         except (ValueError, RecursionError):
             said = None
-        ours = isinstance(said, dict) and all(
+        if not isinstance(said, dict) or not all(
             key in SAID and isinstance(value, str | int | float) for key, value in said.items()
-        )
-        for name, value in said.items() if ours else [("comment", content)]:
+        ):
+            said = {"comment": content}
+        for name, value in said.items():
             columns.setdefault(name, {})[row] = value
     return columns
 

@@ -64,14 +64,8 @@ def settle(
         raise DataError(
             f"the columns say {rows.unit}", path, f"unit={unit!r}", f"read with unit={rows.unit!r}"
         )
-    both = spacing is not None and rows.spacing is not None
-    if both and not np.allclose(rows.spacing, spacing, rtol=SPACING_TOLERANCE):
-        raise DataError(
-            "the points are of another spacing",
-            path,
-            f"{_listed(rows.spacing)} um, the volume {_listed(spacing)} um",
-            "find out which volume they were made on",
-        )
+    if spacing is not None and rows.spacing is not None:
+        _check_spacing(rows.spacing, spacing, path)
     bad: dict[str, np.ndarray] = {}
     for column in [*axes, *({"score"} & set(table.columns))]:
         values, faults = numbers(table[column], empty_is_fine=column == "score")
@@ -101,6 +95,16 @@ def settle(
         _doubt(at, spacing, path)
         table[list(axes)] = at / np.array(spacing)
     return Points(table, str(path))
+
+
+def _check_spacing(found: Sequence[float], wanted: Sequence[float], path: Path) -> None:
+    if not np.allclose(found, wanted, rtol=SPACING_TOLERANCE):
+        raise DataError(
+            "the points are of another spacing",
+            path,
+            f"{_listed(found)} um, the volume {_listed(wanted)} um",
+            "find out which volume they were made on",
+        )
 
 
 def numbers(column: pd.Series, empty_is_fine: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -147,7 +151,7 @@ def spans(lines: Sequence[int], counted: str = "line") -> str:
 
 
 def _inside(at: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return ((at >= -0.5) & (at <= np.array(shape) - 0.5)).all(axis=1)
+    return np.all((at >= -0.5) & (at <= np.array(shape) - 0.5), axis=1)
 
 
 def _guess(
