@@ -9,7 +9,7 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -50,6 +50,9 @@ class Engine(AbstractContextManager):
     scheduler : str, optional
         Address of a running dask scheduler, "tcp://host:8786". Its workers must see the same
         files under the same paths, and have this package.
+    cluster : callable, optional
+        Makes a dask cluster whose workers come and go, such as one of dask-jobqueue; it is
+        called when first needed and closed in the end.
 
     Example
     -------
@@ -59,7 +62,11 @@ class Engine(AbstractContextManager):
     """
 
     def __init__(
-        self, name: EngineName = "auto", workers: int = 1, scheduler: str | None = None
+        self,
+        name: EngineName = "auto",
+        workers: int = 1,
+        scheduler: str | None = None,
+        cluster: Callable[[], Any] | None = None,
     ) -> None:
         if name not in ("auto", "serial", "threads", "dask"):
             raise RecipeError(
@@ -67,13 +74,21 @@ class Engine(AbstractContextManager):
             )
         if workers < 1:
             raise RecipeError("at least one worker", "workers", workers)
-        if scheduler is not None and name not in ("auto", "dask"):
+        if (scheduler or cluster) is not None and name not in ("auto", "dask"):
             raise RecipeError("a scheduler is dask's", "engine", repr(name))
+        if scheduler is not None and cluster is not None:
+            raise RecipeError("either a scheduler that runs, or a cluster to start", scheduler)
         if name == "auto":
-            name = "dask" if scheduler or workers > 1 else "serial"
+            name = "dask" if scheduler or cluster or workers > 1 else "serial"
         self.name, self.workers, self.scheduler = name, workers, scheduler
+        self._make_cluster = cluster
         self._client: Any = None
         self._cluster: Any = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the workers are not ours to count: they come and go."""
+        return self.scheduler is not None or self._make_cluster is not None
 
     def __exit__(self, *error: Any) -> None:
         for part in (self._client, self._cluster):
@@ -123,6 +138,11 @@ class Engine(AbstractContextManager):
                     "start it with `dask scheduler`, or leave --scheduler out",
                 ) from error
             return self._client
+        if self._make_cluster is not None:
+            with _deaf_to_ctrl_c():
+                self._cluster = self._make_cluster()
+                self._client = distributed.Client(self._cluster, set_as_default=False)
+            return self._client
         with _deaf_to_ctrl_c():
             self._cluster = distributed.LocalCluster(
                 n_workers=self.workers,
@@ -166,6 +186,8 @@ def run_blocks(
     what: str = "blocks",
     report: Report = quiet,
     order: Iterable[int] | None = None,
+    only: Collection[int] | None = None,
+    tell: Callable[[dict[str, Any]], str] | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Do all blocks that are not done yet.
 
@@ -188,6 +210,11 @@ def run_blocks(
         Called as (what, blocks done, blocks, "12.3 MVox/s").
     order : iterable of int, optional
         Another order to begin the blocks in; the outcome must not depend on it.
+    only : collection of int, optional
+        The blocks that there is anything to do in, ascending; the others are left alone.
+    tell : callable
+        Called once with what each block reported, those of earlier calls too; gives a word
+        that is added to the report.
 
     Returns
     -------
@@ -202,14 +229,22 @@ def run_blocks(
     BlockError
         If a block failed in another way.
     """
-    total = len(grid)
-    facts = marks.read(total)
-    numbers = (n for n in (range(total) if order is None else order) if n not in facts)
+    facts = marks.read(len(grid))
+    wanted: Collection[int] = range(len(grid))
+    if only is not None:
+        wanted = frozenset(only)
+        facts = {n: found for n, found in facts.items() if n in wanted}
+    total, word = len(wanted), ""
+    in_turn = (range(len(grid)) if only is None else only) if order is None else order
+    numbers = (n for n in in_turn if n in wanted and n not in facts)
     left = total - len(facts)
+    if tell is not None:
+        for found in facts.values():
+            word = tell(found)
     if not left:
-        report(what, total, total, "kept")
+        report(what, total, total, "kept" + (f", {word}" if word else ""))
         return facts
-    report(what, len(facts), total, "")
+    report(what, len(facts), total, word)
     engine = engine or Engine("serial")
     began, voxels = time.monotonic(), 0
 
@@ -218,9 +253,10 @@ def run_blocks(
         facts[number] = found
         voxels += grid[number].voxels
         rate = voxels / 1e6 / max(1e-9, time.monotonic() - began)
-        report(what, len(facts), total, f"{rate:.1f} MVox/s")
+        word = f", {tell(found)}" if tell is not None else ""
+        report(what, len(facts), total, f"{rate:.1f} MVox/s{word}")
 
-    alone = left == 1 and not engine.scheduler  # not worth a cluster
+    alone = left == 1 and not engine.elsewhere  # not worth a cluster
     if engine.name == "serial" or alone:
         for number in numbers:
             try:
@@ -267,7 +303,7 @@ class _Dask:
     @property
     def limit(self) -> int:
         # Workers of a scheduler come and go.
-        if self._engine.scheduler:
+        if self._engine.elsewhere:
             try:
                 self._workers = sum(self._client.nthreads().values())
             except Exception:
@@ -283,7 +319,7 @@ class _Dask:
         if self._client.status != "running":
             raise RecipeError(
                 "the dask scheduler is gone",
-                self._engine.scheduler or "on this machine",
+                self._engine.scheduler or "begun by this command",
                 fix="start it again; the same command goes on from here",
             )
         return "" if self._workers else "no workers at the scheduler yet"

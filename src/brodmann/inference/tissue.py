@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from brodmann.core import DataError, RecipeError, Volume
 from brodmann.core.volume import Window
+from brodmann.io.raw import blocks, chunks_of
 
 BAND = 1 << 24
-"""Values read at once."""
+"""Values read at once, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +58,41 @@ class TissueMask:
         return hashlib.blake2b(text + np.packbits(self.low).tobytes(), digest_size=16).hexdigest()
 
 
+class NoTissue(DataError):
+    """The image is even: nothing in it stands out from the background."""
+
+
 def block_means(image: Volume, scale: tuple[int, ...]) -> np.ndarray:
     """(c, *low) float32 means of blocks of `scale` pixels; the last ones may be cut.
 
-    Read in bands along the first spatial axis, so that memory is bounded by one band.
+    Read in portions of about BAND values, in whole chunks of the file, each once: memory does
+    not grow with the image.
     """
     shape = image.spatial_shape
     low = tuple(math.ceil(n / s) for n, s in zip(shape, scale))
-    means = np.empty((image.num_channels, *low), np.float32)
-    row = image.num_channels * scale[0] * math.prod(shape[1:])
-    rows = max(1, BAND // row)
-    for first in range(0, low[0], rows):
-        last = min(first + rows, low[0])
-        window = slice(first * scale[0], min(last * scale[0], shape[0]))
-        values = image.read((window, *(slice(None),) * (image.ndim - 1)))
-        for axis, step in reversed(list(enumerate(scale, start=1))):
-            edges = np.arange(0, values.shape[axis], step)
-            counts = np.diff(np.append(edges, values.shape[axis]))
-            shaped = counts.reshape(-1, *(1,) * (image.ndim - axis))
-            values = np.add.reduceat(values, edges, axis=axis, dtype=np.float64) / shaped
-        means[:, first:last] = values
-    return means
+    sums = np.zeros((image.num_channels, *low))
+    for window in _portions(image):
+        values, bins = image.read(window), []
+        for axis, (part, step) in reversed(list(enumerate(zip(window, scale), start=1))):
+            first, last = part.start // step, -(-part.stop // step)
+            edges = np.maximum(np.arange(first, last) * step, part.start) - part.start
+            values = np.add.reduceat(values, edges, axis=axis, dtype=np.float64)
+            bins.insert(0, slice(first, last))
+        sums[(slice(None), *bins)] += values
+    for axis, (size, step) in enumerate(zip(shape, scale), start=1):
+        counts = np.diff(np.append(np.arange(0, size, step), size))
+        sums /= counts.reshape(-1, *(1,) * (image.ndim - axis))
+    return sums.astype(np.float32)
+
+
+def _portions(image: Volume) -> Iterator[Window]:
+    """Windows that cover the image once: few values each, rows before planes, whole chunks."""
+    unit = chunks_of(image.data)
+    size = [min(n, s) for n, s in zip((unit or (1,) * 9)[-image.ndim :], image.spatial_shape)]
+    for axis in reversed(range(image.ndim)):
+        room = BAND // max(1, image.num_channels * math.prod(size))
+        size[axis] = min(image.spatial_shape[axis], size[axis] * max(1, room))
+    return blocks(image.spatial_shape, tuple(size))
 
 
 def tissue_mask(
@@ -125,8 +141,10 @@ def tissue_mask(
 
     Raises
     ------
-    DataError
+    NoTissue
         If nothing stands out from the background.
+    DataError
+        If no piece is large enough.
 
     Example
     -------
@@ -155,7 +173,7 @@ def tissue_mask(
     contrast = _contrast(block_means(image, scale), tissue)
     contrast = ndimage.median_filter(contrast, 3)
     if contrast.max() - contrast.min() < 1e-6:
-        raise DataError(
+        raise NoTissue(
             "no tissue stands out from the background",
             found="an even image",
             fix="predict without a tissue mask",

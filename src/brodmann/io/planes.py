@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from brodmann.core import DataError, Volume
-from brodmann.io.raw import LazyArray
+from brodmann.io.raw import LazyArray, chunks_of
 from brodmann.io.tiff import read_tiff
 
 SUFFIXES = (".tif", ".tiff")
@@ -167,14 +167,55 @@ class _Planes:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """What of the first plane is decoded together; None where it is not compressed."""
+        inner = chunks_of(_open(Path(self.files[0])))
+        return None if inner is None else (1, *inner)
+
     def __getitem__(self, window: tuple[slice, ...]) -> np.ndarray:
         depth, *plane = window
         files = self.files[depth]
         size = [part.stop - part.start for part in plane]
         out = np.empty((len(files), *size), self.dtype)
         for number, file in enumerate(files):
-            opened = _open(Path(file))
-            if opened.shape != self.shape:
-                raise DataError("planes differ in shape or type", file, opened.shape)
-            out[number] = opened[tuple(plane)]
+            with reading(Path(file)):
+                self._read(file, plane[0], plane[1], out[number])
         return out
+
+    def _read(self, file: str, rows: slice, columns: slice, out: np.ndarray) -> None:
+        """Decode the strips or tiles that a window touches, and no other."""
+        import tifffile
+
+        with tifffile.TiffFile(file) as tif:
+            page = tif.pages.first
+            if page.shape != self.shape or page.dtype != self.dtype:
+                raise DataError(
+                    "planes differ in shape or type", file, f"{page.shape} {page.dtype}"
+                )
+            if page.is_memmappable:
+                stored = self.dtype.newbyteorder(tif.byteorder)
+                start = page.dataoffsets[0]
+                out[:] = np.memmap(file, stored, "r", start, self.shape)[rows, columns]
+                return
+            tiled = page.is_tiled
+            size = (
+                (page.tilelength, page.tilewidth) if tiled else (page.rowsperstrip, self.shape[1])
+            )
+            across = -(-self.shape[1] // size[1])
+            for i in range(rows.start // size[0], -(-rows.stop // size[0])):
+                for j in range(columns.start // size[1], -(-columns.stop // size[1])):
+                    index = i * across + j
+                    tif.filehandle.seek(page.dataoffsets[index])
+                    data = tif.filehandle.read(page.databytecounts[index])
+                    part, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+                    place = [(i * size[0], rows), (j * size[1], columns)]
+                    put, take = zip(*(_overlap(low, n, w) for (low, w), n in zip(place, shape[1:])))
+                    # Empty strips are left out of some files.
+                    out[put] = page.nodata if part is None else part[0, ..., 0][take]
+
+
+def _overlap(low: int, size: int, window: slice) -> tuple[slice, slice]:
+    """Where a piece that begins at `low` lies in a window, and what of it does."""
+    first, last = max(low, window.start), min(low + size, window.stop)
+    return slice(first - window.start, last - window.start), slice(first - low, last - low)

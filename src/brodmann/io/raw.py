@@ -165,6 +165,25 @@ class LazyArray:
             return block
 
 
+def chunks_of(data: Any) -> tuple[int, ...] | None:
+    """Values along each axis that an array on disk decodes together.
+
+    None where any window costs what it holds: arrays in memory, memory maps.
+
+    >>> chunks_of(np.zeros((4, 5))) is None
+    True
+    """
+    if isinstance(data, LazyArray):
+        with reading(data._path):
+            source = data._source if data._source is not None else data._open()
+        chunks = getattr(source, "chunks", None)
+        return None if chunks is None else tuple(int(chunks[axis]) for axis in data._take)
+    chunks = getattr(data, "chunks", None)
+    if not chunks or not all(isinstance(n, int) for n in chunks):
+        return None
+    return tuple(chunks)
+
+
 def _full_key(key: Any, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
     key = key if isinstance(key, tuple) else (key,)
     if any(part is Ellipsis for part in key):
