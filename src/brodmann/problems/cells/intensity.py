@@ -1,0 +1,245 @@
+"""Recorded grey levels as what a detector sees: background removed, and a scale.
+
+Which scale is right is no detail: brains differ in brightness by more than cells differ from
+their surround (docs/results/cells.md compares the choices).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from brodmann.core import DataError, RecipeError, Volume, nearest
+from brodmann.inference.tissue import TissueMask
+
+SAMPLED_VOXELS = 1 << 22
+"""At most about this many voxels of a volume are measured."""
+CUBE = 64
+"""Side of the pieces in which they are read."""
+Scale = Literal["fixed", "root", "background", "volume", "patch"]
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Brightness of a whole brain: `level`, its median, and `deviation`, its texture.
+
+    The deviation is robust (1.4826 x median of magnitudes) and of what is left when the local
+    mean is taken off: shading and stripes do not count, nor do the cells, which are few.
+    """
+
+    level: float
+    deviation: float
+
+
+def measure_intensity(
+    volume: Volume | Sequence[Volume],
+    tissue: TissueMask | None = None,
+    *,
+    ground_um: float = 50.0,
+    dark: float = 0.25,
+) -> Intensity:
+    """Level and deviation of a brain's tissue, from pieces on a regular grid.
+
+    Parameters
+    ----------
+    volume : Volume or sequence of Volume
+        Of any size; several are pieces of one brain. Channels are measured together.
+    tissue : TissueMask, optional
+        Of a single volume: voxels outside it do not count.
+    ground_um : float
+        Side of the box whose mean is the local one.
+    dark : float
+        Without a mask, voxels darker than this share of the upper quartile count as empty.
+
+    Returns
+    -------
+    Intensity
+        (0, 0) where no voxel counts.
+
+    Raises
+    ------
+    DataError
+        On NaN or infinite values.
+
+    Example
+    -------
+    >>> noise = np.random.default_rng(0).normal(1000, 30, (20, 40, 40))
+    >>> found = measure_intensity(Volume(noise, "zyx", (5.0, 2.0, 2.0)))
+    >>> round(found.level, -1), round(found.deviation)
+    (1000.0, 30)
+    """
+    volumes = [volume] if isinstance(volume, Volume) else list(volume)
+    values, fine = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    share = max(1, SAMPLED_VOXELS // max(1, len(volumes)))
+    for one in volumes:
+        sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
+        for window in _sampled(one.spatial_shape, share):
+            if tissue is not None and not tissue.any(window):
+                continue
+            piece = one.read(window).astype(np.float32)
+            if not np.isfinite(piece).all():
+                raise DataError(
+                    "the volume holds NaN or infinite voxels",
+                    f"window {[(s.start, s.stop) for s in window]}",
+                    fix="replace them by numbers",
+                )
+            apart = piece - np.stack([box_mean(channel, sides) for channel in piece])
+            kept = slice(None) if tissue is None else tissue.window(window)
+            values.append(piece[:, kept].ravel())
+            fine.append(apart[:, kept].ravel())
+    level, apart = np.concatenate(values), np.concatenate(fine)
+    if tissue is None and level.size:
+        lit = level >= dark * np.quantile(level, 0.75)
+        level, apart = level[lit], apart[lit]
+    if not level.size:
+        return Intensity(0.0, 0.0)
+    return Intensity(float(np.median(level)), 1.4826 * float(np.median(np.abs(apart))))
+
+
+def _sampled(shape: Sequence[int], voxels: int) -> list[tuple[slice, ...]]:
+    """Cubes on a regular grid, all of them where the volume is small."""
+    sides = [min(CUBE, n) for n in shape]
+    counts = [math.ceil(n / side) for n, side in zip(shape, sides)]
+    most = max(1, voxels // math.prod(sides))
+    while math.prod(counts) > most:
+        counts[int(np.argmax(counts))] -= 1
+    starts = [
+        [side * i for i in range(count)]
+        if count == math.ceil(n / side)
+        else [round(i * (n - side) / max(1, count - 1)) for i in range(count)]
+        for n, side, count in zip(shape, sides, counts)
+    ]
+    grid = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(shape))
+    return [
+        tuple(slice(int(a), min(int(a) + side, n)) for a, side, n in zip(corner, sides, shape))
+        for corner in grid
+    ]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How grey levels become what a net sees: (value - background) / scale, then asinh.
+
+    Attributes
+    ----------
+    background_um : tuple of float
+        Sides of the box whose mean is the local background, one for each axis (z, y, x). Empty
+        for none; then the level of the whole volume is taken off.
+    scale : str
+        `fixed`: `unit` grey levels, for all volumes the same; `root`: `unit` times the root of
+        the local background, as shot noise grows; `background`: `unit` times the local
+        background; `volume`: `unit` times the deviation of the whole volume; `patch`: mean and
+        deviation of what is given, so that an answer depends on where a block ends (for
+        comparison alone).
+    unit : float
+    floor : float
+        The least background for `root` and `background`, in grey levels.
+    compress : bool
+        Take asinh at the end: linear to about the unit, logarithmic beyond.
+
+    Example
+    -------
+    >>> flat = np.full((1, 3, 5, 5), 900, np.uint16)
+    >>> flat[0, 1, 2, 2] += 100
+    >>> look = Contrast((3.0, 9.0, 9.0), "fixed", 10.0, compress=False)
+    >>> round(float(look.apply(flat, (3.0, 3.0, 3.0), Intensity(900, 1))[0, 1, 2, 2]), 2)
+    8.89
+    >>> look.halo((3.0, 3.0, 3.0))
+    (0, 1, 1)
+    """
+
+    background_um: tuple[float, ...] = ()
+    scale: Scale = "fixed"
+    unit: float = 1.0
+    floor: float = 300.0
+    compress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale not in get_args(Scale):
+            raise RecipeError(
+                "unknown scale",
+                "contrast.scale",
+                repr(self.scale),
+                nearest(str(self.scale), get_args(Scale)),
+            )
+        if not (math.isfinite(self.unit) and self.unit > 0):
+            raise RecipeError("the unit is above 0", "contrast.unit", self.unit)
+        if not (math.isfinite(self.floor) and self.floor > 0):
+            raise RecipeError("the floor is above 0", "contrast.floor", self.floor)
+        if self.scale in ("root", "background") and not self.background_um:
+            raise RecipeError(
+                "this scale needs a local background", "contrast.background_um", self.scale
+            )
+        if any(not (math.isfinite(n) and n > 0) for n in self.background_um):
+            raise RecipeError(
+                "sides of the background are above 0", "contrast.background_um", self.background_um
+            )
+
+    @property
+    def exact(self) -> bool:
+        """Whether a voxel's contrast depends on its surround alone, not on where a block ends."""
+        return self.scale != "patch"
+
+    def with_(self, **changes: Any) -> Contrast:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def halo(self, spacing: Sequence[float]) -> tuple[int, ...]:
+        """Voxels to each side that the background of a voxel is made of."""
+        if not self.background_um:
+            return (0,) * len(spacing)
+        if len(self.background_um) != len(spacing):
+            raise RecipeError(
+                f"the background has {len(spacing)} sides here",
+                "contrast.background_um",
+                list(self.background_um),
+            )
+        # The nearest odd side, at least one voxel.
+        return tuple(round((um / step - 1) / 2) if um > step else 0
+                     for um, step in zip(self.background_um, spacing))  # fmt: skip
+
+    def apply(
+        self, values: np.ndarray, spacing: Sequence[float], intensity: Intensity
+    ) -> np.ndarray:
+        """(c, *spatial) of any dtype -> float32 of the same shape.
+
+        `intensity` is that of the whole volume. Within `halo` of the array's border the
+        background is that of a mirrored image.
+        """
+        values = np.asarray(values, np.float32)
+        if self.scale == "patch":
+            axes = tuple(range(1, values.ndim))
+            spread = values.std(axes, keepdims=True)
+            changed = (values - values.mean(axes, keepdims=True)) / (
+                self.unit * np.where(spread > 0, spread, 1)
+            )
+            return np.arcsinh(changed) if self.compress else changed
+        if self.background_um:
+            sides = [2 * r + 1 for r in self.halo(spacing)]
+            ground = np.stack([box_mean(channel, sides) for channel in values])
+        else:
+            ground = np.float32(intensity.level)
+        changed = values - ground
+        if self.scale == "volume":
+            changed /= np.float32(self.unit * intensity.deviation or 1.0)
+        elif self.scale == "fixed":
+            changed /= np.float32(self.unit)
+        else:
+            base = np.maximum(ground, np.float32(self.floor))
+            changed /= np.float32(self.unit) * (np.sqrt(base) if self.scale == "root" else base)
+        return np.arcsinh(changed, out=changed) if self.compress else changed
+
+
+def box_mean(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """Mean over a box of odd sides about each voxel, mirrored at the border; float32.
+
+    >>> box_mean(np.float32([0, 0, 3, 0, 0]), [3]).tolist()
+    [0.0, 1.0, 1.0, 1.0, 0.0]
+    """
+    from scipy import ndimage
+
+    return ndimage.uniform_filter(values, tuple(sides), output=np.float32, mode="reflect")

@@ -1,0 +1,207 @@
+"""A trained net, or several, as a detector; in a folder that nothing unpickles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from brodmann.core import ModelError
+from brodmann.core.files import make_folder, written_beside
+from brodmann.nets import NETS
+from brodmann.problems.cells.detector import card_of, write_detector
+from brodmann.problems.cells.intensity import Contrast, Intensity
+from brodmann.problems.cells.log import contrast_from
+from brodmann.problems.cells.reach import reach_of, with_batch_norm
+
+WEIGHTS = "model.safetensors"
+
+
+def build_net(options: dict[str, Any], channels: int) -> nn.Module:
+    """The net that `options` (kind, features, strides, kernels, and its own) name, for heat.
+
+    Its normalisation is over batches, so that a trained net answers each voxel from its surround.
+    """
+    own = dict(options)
+    kind = own.pop("kind")
+    features, strides, kernels = own.pop("features"), own.pop("strides"), own.pop("kernels", None)
+    if kind == "plain-unet":
+        own["deep_supervision"] = False
+    return with_batch_norm(NETS[kind](channels, 1, features, strides, kernels, **own))
+
+
+@dataclass
+class NetDetector:
+    """Heat is the mean probability that nets give.
+
+    Attributes
+    ----------
+    nets : sequence of nn.Module
+        (n, channels, *spatial) -> logits (n, 1, *spatial).
+    net_options : dict
+        See `build_net`.
+    spacing : tuple of float
+        Micrometres per voxel.
+    radius : tuple of int
+        Of the peak window, in voxels.
+    threshold : float
+        In 0..1.
+    contrast : Contrast
+    channels : int
+    mirror : tuple of int
+        Spatial axes to mirror; all combinations are averaged.
+    facts : dict
+        What the card tells.
+    bf16 : bool
+        Compute in bfloat16; answers that are no numbers are refused either way.
+    """
+
+    nets: Sequence[nn.Module]
+    net_options: dict[str, Any]
+    spacing: tuple[float, ...]
+    radius: tuple[int, ...]
+    threshold: float
+    contrast: Contrast
+    channels: int = 1
+    mirror: tuple[int, ...] = ()
+    name: str = "net"
+    facts: dict[str, Any] = field(default_factory=dict)
+    bf16: bool = False
+
+    @cached_property
+    def _reach(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return reach_of(self.nets[0])
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        return tuple(
+            n + h for n, h in zip(self._reach[0], self.contrast.halo(self.spacing), strict=True)
+        )
+
+    @property
+    def multiple(self) -> tuple[int, ...]:
+        return self._reach[1]
+
+    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+        """See `Detector.heat`.
+
+        Raises
+        ------
+        ModelError
+            If the number of channels is another one, or an answer is no number.
+        """
+        ndim = len(self.spacing)
+        raw = np.asarray(raw)
+        raw = raw[None] if raw.ndim == ndim else raw
+        if raw.ndim != ndim + 1 or len(raw) != self.channels:
+            raise ModelError(
+                f"the detector takes {self.channels} channels of a {ndim}D image",
+                self.name,
+                f"shape {raw.shape}",
+            )
+        values = self.contrast.apply(raw, self.spacing, intensity)
+        shape = values.shape[1:]
+        more = [(0, -n % m) for n, m in zip(shape, self.multiple)]
+        values = np.pad(values, [(0, 0), *more], mode="symmetric")
+        heat = self._probability(torch.from_numpy(values)[None])
+        if not torch.isfinite(heat).all():
+            raise ModelError(
+                "heat is not finite",
+                self.name,
+                "NaN or infinity",
+                "use bf16=False" if self.bf16 else "look for NaN in the volume",
+            )
+        return heat[tuple(slice(n) for n in shape)].numpy()
+
+    @torch.inference_mode()
+    def _probability(self, image: Tensor) -> Tensor:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        image = image.to(device)
+        axes = sorted(self.mirror)
+        flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
+        total = torch.zeros(image.shape[2:], device=device)
+        for net in self.nets:
+            net.to(device).eval()
+            for flip in flips:
+                turned = [axis + 2 for axis in flip]
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    logits = net(image.flip(turned) if turned else image)
+                logits = logits.float().flip(turned) if turned else logits.float()
+                total += logits[0, 0].sigmoid()
+        return (total / (len(self.nets) * len(flips))).cpu()
+
+    def save(self, folder: Path) -> Path:
+        """Write `model.safetensors`, `detector.yaml` and a card."""
+        folder = make_folder(folder)
+        tensors = {
+            f"{number}.{name}": tensor.detach().cpu().contiguous()
+            for number, net in enumerate(self.nets)
+            for name, tensor in net.state_dict().items()
+        }
+        with written_beside(folder / WEIGHTS) as beside:
+            save_file(tensors, beside)
+        tree = {
+            "name": self.name,
+            "net": self.net_options,
+            "nets": len(self.nets),
+            "channels": self.channels,
+            "spacing": list(self.spacing),
+            "radius": list(self.radius),
+            "threshold": float(self.threshold),
+            "contrast": asdict(self.contrast)
+            | {"background_um": list(self.contrast.background_um)},
+            "mirror": list(self.mirror),
+            "facts": self.facts,
+        }
+        parameters = sum(p.numel() for p in self.nets[0].parameters())
+        told = {
+            "net": self.net_options["kind"],
+            "parameters": f"{parameters:,} in each of {len(self.nets)}",
+            "scale of intensities": self.contrast.scale,
+            **self.facts,
+        }
+        return write_detector(folder, "net", tree, card_of(self, told))
+
+    @classmethod
+    def load(cls, tree: dict[str, Any], folder: Path) -> Self:
+        """What `save` wrote."""
+        path = folder / WEIGHTS
+        options, channels = dict(tree["net"]), int(tree["channels"])
+        nets = [build_net(options, channels) for _ in range(int(tree["nets"]))]
+        try:
+            with safe_open(path, "pt") as file:
+                for number, net in enumerate(nets):
+                    prefix = f"{number}."
+                    names = [name for name in list(file.keys()) if name.startswith(prefix)]
+                    net.load_state_dict(
+                        {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+                    )
+                    net.eval()
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelError(
+                "the weights cannot be read",
+                path,
+                str(error).split("\n")[0],
+                "copy the folder again, or train anew",
+            ) from error
+        return cls(
+            nets,
+            options,
+            tuple(map(float, tree["spacing"])),
+            tuple(map(int, tree["radius"])),
+            float(tree["threshold"]),
+            contrast_from(tree["contrast"]),
+            channels,
+            tuple(map(int, tree["mirror"])),
+            str(tree["name"]),
+            dict(tree.get("facts") or {}),
+        )
