@@ -5,11 +5,21 @@ import pickle
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from brodmann.core import DataError
 from brodmann.io.planes import plane_files, read_planes
 
 SPACING = (4.0, 1.8, 1.8)
+KINDS = (
+    {},
+    {"compression": "zlib", "rowsperstrip": 7},
+    {"tile": (16, 16), "compression": "lzw", "predictor": True},
+    {"rowsperstrip": 9},
+    {"tile": (32, 16)},
+    {"compression": "zstd", "bigtiff": True},
+)
 
 
 @pytest.fixture
@@ -18,8 +28,10 @@ def stack(tmp_path):
     folder = tmp_path / "image"
     folder.mkdir()
     for z, plane in enumerate(values):
-        options = [{}, {"compression": "zlib"}, {"tile": (16, 16), "compression": "zlib"}][z % 3]
-        tifffile.imwrite(folder / f"344170_392340_{10 * z:06d}_ch2.tiff", plane, **options)
+        options = KINDS[z % len(KINDS)]
+        order = "<>"[z % 2]
+        file = folder / f"344170_392340_{10 * z:06d}_ch2.tiff"
+        tifffile.imwrite(file, plane, byteorder=order, **options)
     return folder, values
 
 
@@ -46,9 +58,23 @@ def test_only_the_planes_of_a_window_are_opened(stack):
         volume.data[4:6]
 
 
+@given(st.data())
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_window_of_any_layout(stack, data):
+    folder, values = stack
+    spans = [
+        sorted((data.draw(st.integers(0, n)), data.draw(st.integers(0, n)))) for n in values.shape
+    ]
+    window = tuple(slice(a, b) for a, b in spans)
+    volume = read_planes(folder, SPACING, look=False)
+    assert np.array_equal(volume.data[window], values[window])
+
+
 def test_numbers_are_read_as_numbers(tmp_path):
     for z in range(8, 13):
-        tifffile.imwrite(tmp_path / f"z{z}.tif", np.full((1, 4, 4), z, np.uint8))
+        tifffile.imwrite(tmp_path / f"z{z}.tif", np.full((1, 6, 5), z, np.uint8))
     assert read_planes(tmp_path, SPACING).data[:, 0, 0].tolist() == [8, 9, 10, 11, 12]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from brodmann.core import DataError, Volume
-from brodmann.io.raw import LazyArray, chunks_of
+from brodmann.io.raw import LazyArray, chunks_of, reading
 from brodmann.io.tiff import read_tiff
 
 SUFFIXES = (".tif", ".tiff")
@@ -189,10 +189,9 @@ class _Planes:
 
         with tifffile.TiffFile(file) as tif:
             page = tif.pages.first
-            if page.shape != self.shape or page.dtype != self.dtype:
-                raise DataError(
-                    "planes differ in shape or type", file, f"{page.shape} {page.dtype}"
-                )
+            found = (page.imagelength, page.imagewidth), page.dtype
+            if found != (self.shape, self.dtype) or page.samplesperpixel != 1:
+                raise DataError("planes differ in shape or type", file, f"{page.shape} {found[1]}")
             if page.is_memmappable:
                 stored = self.dtype.newbyteorder(tif.byteorder)
                 start = page.dataoffsets[0]
