@@ -150,7 +150,7 @@ def test_optimal_in_one_component_of_twenty_thousand():
     """A line where each found cell is nearest to the wrong true one: only a chain is right."""
     n = 20_000
     truth = np.stack([np.zeros(n), np.arange(n) * 2.0], 1)
-    found = truth + (0, 1.1)
+    found = truth + np.array([0, 1.1])
     counts = {mode: len(match(found, truth, 1.5, mode).pairs) for mode in MODES}
     assert counts == {"greedy_global": n - 1, "nearest": n - 1, "optimal": n}
 
@@ -255,6 +255,7 @@ def test_of_duplicates_one_is_true_and_the_others_do_not_take_a_neighbour():
         assert got.unmatched.tolist() == [1, 2] and got.missed.tolist() == [1]
 
 
+@QUICK
 @given(places(15, 3, 1))
 def test_distinct_is_numpys_unique(points):
     rows, again = distinct(points)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from brodmann.cli import score_cells
 from brodmann.cli.common import JSON_HELP, emit, out, progress
 
 app = typer.Typer(help="Score predictions against the truth.", no_args_is_help=True)
@@ -146,3 +147,6 @@ def neurons(
             out().print(f"\nerrors  {errors}", markup=False, soft_wrap=True)
 
     emit(result, as_json, text)
+
+
+app.command("cells")(score_cells.cells)

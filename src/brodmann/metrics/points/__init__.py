@@ -1,8 +1,8 @@
 """Cells as points: matching, scores, regions, and the matrix of markers and models."""
 
-from brodmann.metrics.points.boxes import Box, check_inside, in_box, parse_box, read_boxes
 from brodmann.metrics.points.matching import MODES, Matching, Mode, match
 from brodmann.metrics.points.matrix import MarkerMatrix, marker_matrix
+from brodmann.metrics.points.regions import Region, parse_box, read_regions, rows_in
 from brodmann.metrics.points.scores import (
     SCORER,
     TOLERANCE_VX,
@@ -20,20 +20,19 @@ __all__ = [
     "MODES",
     "SCORER",
     "TOLERANCE_VX",
-    "Box",
     "MarkerMatrix",
     "Matching",
     "Mode",
     "PointScore",
+    "Region",
     "Summary",
-    "check_inside",
     "count",
-    "in_box",
     "marker_matrix",
     "match",
     "parse_box",
     "pool",
-    "read_boxes",
+    "read_regions",
+    "rows_in",
     "score_groups",
     "score_points",
     "scores_by_tolerance",

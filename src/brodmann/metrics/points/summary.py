@@ -11,6 +11,7 @@ import numpy as np
 
 from brodmann.core import DataError, keyed_rng
 from brodmann.metrics.points.matching import Matching, Mode
+from brodmann.metrics.points.regions import name_of
 from brodmann.metrics.points.scores import MEASURES, SCORER, PointScore, count, pool, score_points
 
 FEW_SUBJECTS = 9
@@ -201,8 +202,8 @@ def tally(
     sizes = (len(found_regions), len(truth_regions))
     if sizes != matching.sizes:
         raise DataError("every cell needs its region", found=f"{sizes} for {matching.sizes}")
-    found = np.array([_name(region) for region in found_regions], object)
-    true = np.array([_name(region) for region in truth_regions], object)
+    found = np.array([name_of(region) for region in found_regions], object)
+    true = np.array([name_of(region) for region in truth_regions], object)
     base = replace(count(matching, in_um), tp=0, fp=0, fn=0, duplicates=0, truth_duplicates=0)
     columns = {
         "tp": true[matching.pairs[:, 1]],
@@ -222,13 +223,6 @@ def tally(
 def none_if_nan(value: float) -> float | None:
     """What JSON can hold."""
     return None if math.isnan(value) else float(value)
-
-
-def _name(region: Hashable) -> str:
-    missing = region is None or region == "" or region != region
-    if isinstance(region, float) and not missing and region.is_integer():
-        return str(int(region))
-    return "none" if missing else str(region)
 
 
 def _short(score: PointScore) -> dict[str, Any]:
