@@ -28,6 +28,10 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "vp-microstructure": "brodmann.datasets.vp_microstructure:vp_microstructure",
         "vessels": "brodmann.datasets.vessels:vessels",
         "lsfm-axons": "brodmann.datasets.lsfm_axons:lsfm_axons",
+        "canvas": "brodmann.datasets.canvas:canvas",
+        "delivr": "brodmann.datasets.delivr:delivr",
+        "cellfinder": "brodmann.datasets.cellfinder:cellfinder",
+        "macaque-cells": "brodmann.datasets.macaque_cells:macaque_cells",
         "phantom-tomography": "brodmann.datasets.phantoms.tomography:phantom_tomography",
     },
 )

@@ -17,7 +17,7 @@ import numpy as np
 from brodmann.core import DataError, OutputError, Points, RecipeError, Volume
 from brodmann.core.files import make_folder
 from brodmann.io.ngff import folder_beside
-from brodmann.io.points import read_points, write_points
+from brodmann.io.points import outside, read_points, write_points
 from brodmann.io.points.cellfinder import CELL, types_of
 from brodmann.io.raw import check_file, reading
 from brodmann.io.sampling import sample_about
@@ -103,14 +103,13 @@ def _checked(
         raise RecipeError("a cube's spacing is three positive numbers", "spacing", spacing)
     if points.axes != "zyx":
         raise DataError("cubes need points with z, y and x", found=repr(points.axes))
-    at = points.coordinates
-    outside = ((at < -0.5) | (at > np.array(first.shape) - 0.5)).any(axis=1)
-    if outside.any():
-        row = int(np.argmax(outside))
+    beyond = outside(points, first.shape)
+    if beyond.any():
+        row = int(np.argmax(beyond))
         raise DataError(
-            f"{int(outside.sum())} of {len(at)} points lie outside the volume {first.shape}",
+            f"{int(beyond.sum())} of {len(points)} points lie outside the volume {first.shape}",
             f"point {row + 1}",
-            at[row].tolist(),
+            points.coordinates[row].tolist(),
         )
     return first, size, steps
 

@@ -150,6 +150,16 @@ def spans(lines: Sequence[int], counted: str = "line") -> str:
     return f"{counted}{'s' if len(numbers_) > 1 else ''} {', '.join(parts)}"
 
 
+def outside(points: Points, shape: Sequence[int]) -> np.ndarray:
+    """Which points are outside a volume, as (n,) bool; its borders are -0.5 and n - 0.5.
+
+    >>> import pandas as pd
+    >>> outside(Points(pd.DataFrame({"y": [-0.5, 3.6], "x": [0, 0]})), (4, 4)).tolist()
+    [False, True]
+    """
+    return ~_inside(points.coordinates, shape)
+
+
 def _inside(at: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.all((at >= -0.5) & (at <= np.array(shape) - 0.5), axis=1)
 
