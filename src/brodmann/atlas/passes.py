@@ -182,3 +182,13 @@ def occupied(annotation: Annotation, axis: int) -> np.ndarray:
     for window, block in annotation.slabs():
         counts[window[axis]] += np.count_nonzero(block != BACKGROUND, axis=others)
     return counts
+
+
+def shadow(annotation: Annotation, axis: int) -> np.ndarray:
+    """Whether any structure lies along an axis: the brain's outline seen along it, 2D bool."""
+    rest = [i for i in range(3) if i != axis]
+    seen = np.zeros([annotation.shape[i] for i in rest], bool)
+    for window, block in annotation.slabs():
+        back = block.transpose(np.argsort(annotation.storage))
+        seen[tuple(window[i] for i in rest)] |= (back != BACKGROUND).any(axis=axis)
+    return seen

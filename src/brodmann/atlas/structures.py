@@ -173,7 +173,8 @@ class Tree:
         """Positions of at least `count` structures, if there are so many, that part the brain.
 
         The largest is split into those below it until there are enough, so a brain is parted
-        evenly whatever its tree is like. Structures without voxels are left out.
+        evenly whatever its tree is like; one that alone has `count` below it is left whole.
+        Structures without voxels are left out.
 
         Parameters
         ----------
@@ -190,7 +191,7 @@ class Tree:
                 break
             largest = max(split, key=lambda i: total[i])
             below = [i for i in np.flatnonzero(self.parents == largest).tolist() if total[i]]
-            if not below:
+            if not below or len(below) >= count:
                 whole.add(largest)
                 continue
             parts.remove(largest)

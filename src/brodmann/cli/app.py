@@ -15,6 +15,7 @@ import typer.core
 
 from brodmann.cli import (
     annotate,
+    atlas,
     augment,
     bench,
     data,
@@ -119,6 +120,7 @@ app.command("shapes")(shapes.shapes)
 app.add_typer(score.app, name="score")
 app.add_typer(measure.app, name="measure")
 app.add_typer(annotate.app, name="annotate")
+app.add_typer(atlas.app, name="atlas")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 app.command("view")(view.view)
