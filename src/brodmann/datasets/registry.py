@@ -33,6 +33,7 @@ DATASETS: Registry[Callable[..., Dataset]] = Registry(
         "cellfinder": "brodmann.datasets.cellfinder:cellfinder",
         "macaque-cells": "brodmann.datasets.macaque_cells:macaque_cells",
         "phantom-tomography": "brodmann.datasets.phantoms.tomography:phantom_tomography",
+        "phantom-lightsheet": "brodmann.datasets.phantoms.lightsheet:phantom_lightsheet",
     },
 )
 """Each value makes a Dataset from the options that a recipe gives it."""
