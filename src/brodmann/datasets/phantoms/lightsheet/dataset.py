@@ -8,19 +8,21 @@ from functools import lru_cache, partial
 import numpy as np
 
 from brodmann.core import Dataset, Points, RecipeError, Sample, Volume, keyed_rng
-from brodmann.datasets.phantoms.lightsheet.brain import BRAIN_UM
+from brodmann.datasets.phantoms.lightsheet.brain import BRAIN_UM, draw_wobble
+from brodmann.datasets.phantoms.lightsheet.fields import ellipsoid_ids
 from brodmann.datasets.phantoms.lightsheet.markers import (
     MARKERS,
     TISSUES,
     Marker,
     marker_of,
+    tissue_table,
 )
 from brodmann.datasets.phantoms.lightsheet.volume import SPACING_UM, LightSheet
 
 LICENCE = "CC0 (synthetic)"
 KEPT = 64
 KEPT_VOXELS = 2**22
-TRIES = 400
+SURVEY_UM = 150.0
 DENSE, BORDER = 0.65, 0.1
 """Shares of patches amid many cells, and at the border of tissue; others lie anywhere in it."""
 
@@ -166,32 +168,36 @@ def _patch_size(shape: Sequence[int], brain: tuple[int, ...]) -> tuple[int, int,
 def place_patch(
     sheet: LightSheet, marker: Marker, size: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[slice, slice, slice]:
-    """A window of a brain: amid many cells, anywhere in tissue, or at its border."""
-    many = np.array([0.0, *(t.density(marker.name) for t in TISSUES.values())])
-    # A third of the greatest density: for markers of one small region this looks for that one.
-    dense = many.max() / 3
-    kind, best, merit = rng.random(), None, -1.0
-    for _ in range(TRIES):
-        low = np.array([int(rng.integers(0, n - s + 1)) for n, s in zip(sheet.shape, size)])
-        spacing, step = np.array(sheet.spacing), np.array(sheet.grid.step)
-        first = np.floor((low + 0.5) * spacing / step).astype(int)
-        last = np.floor((low + np.array(size) - 0.5) * spacing / step).astype(int) + 1
-        tissue = sheet.grid.tissue(tuple(first), tuple(last - first))
-        solid = float((tissue > 0).mean())
-        if kind < DENSE:
-            now = float((many[tissue] >= dense).mean())
-            enough = now > 0.5
-        elif kind < DENSE + BORDER:
-            now = 0.5 - abs(solid - 0.5)
-            enough = now > 0.25
-        else:
-            now, enough = solid, solid > 0.9
-        if now > merit:
-            best, merit = low, now
-        if enough:
-            break
-    z, y, x = (slice(int(a), int(a) + s) for a, s in zip(best, size))
+    """A window of a made-up brain: amid many cells, anywhere in tissue, or at its border."""
+    tissue = _survey(sheet)
+    solid = tissue > 0
+    many = np.array([0.0, *(t.density(marker.name) for t in TISSUES.values())])[tissue]
+    kind = rng.random()
+    if kind < DENSE:
+        # For a marker of one small region this is that region.
+        fit = many >= many.max() / 5
+    elif kind < DENSE + BORDER:
+        inner = np.pad(solid, 1)
+        for axis in range(3):
+            inner = inner & np.roll(inner, 1, axis) & np.roll(inner, -1, axis)
+        fit = solid & ~inner[1:-1, 1:-1, 1:-1]
+    else:
+        fit = solid
+    nodes = np.argwhere(fit & solid)
+    node = nodes[rng.integers(len(nodes))]
+    middle = (node + 0.5 + rng.uniform(-0.3, 0.3, 3)) * SURVEY_UM / sheet.spacing
+    low = [int(np.clip(round(m - s / 2), 0, n - s)) for m, s, n in zip(middle, size, sheet.shape)]
+    z, y, x = (slice(a, a + s) for a, s in zip(low, size))
     return z, y, x
+
+
+@lru_cache(maxsize=8)
+def _survey(sheet: LightSheet) -> np.ndarray:
+    """Tissue of the made-up brain every `SURVEY_UM`."""
+    shape = tuple(max(1, int(edge / SURVEY_UM)) for edge in sheet.extent_um)
+    ids = ellipsoid_ids((SURVEY_UM,) * 3, sheet.extent_um, draw_wobble(sheet.seed))
+    known, tissue = tissue_table(sheet.label_map)
+    return tissue[np.searchsorted(known, ids((0, 0, 0), shape))]
 
 
 def _load(size: tuple[int, int, int], options: tuple, name: str) -> Sample:

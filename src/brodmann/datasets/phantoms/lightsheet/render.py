@@ -183,7 +183,9 @@ def expose(
                 m = along[k] - first_band
                 band = bands[m] + apart[k] * (bands[m + 1] - bands[m])
                 shade = max(np.float32(1.0) + stripe_gain * band, np.float32(0.05)) * plane
-                value = (ground * tissue + signal[i, j, k]) * lit * shade * gain
+                # Cells end with the tissue; what is left beyond is out of focus.
+                cells = signal[i, j, k] * (np.float32(0.12) + np.float32(0.88) * cover)
+                value = (ground * tissue + cells) * lit * shade * gain
                 h = mix2(row_key, origin[2] + k)
                 one, two = int(h & uint64(TABLE - 1)), int((h >> uint64(16)) & uint64(TABLE - 1))
                 count = photons(

@@ -146,10 +146,10 @@ def iba1(rng: np.random.Generator) -> Beads:
 
 def gfap(rng: np.random.Generator) -> Beads:
     """A faint soma; straight, bright processes thickest at the soma, in all directions."""
-    parts = [soma(rng, (3.2, 3.0, 3.6), 0.35)]
+    parts = [soma(rng, (3.4, 3.2, 3.8), 0.2)]
     for ahead in _directions(rng, int(rng.integers(6, 12))):
         parts += process(
-            rng, 2.5 * ahead, ahead, rng.uniform(16, 36), (1.05, 0.45), 3.2, 0.15, 0.25, (1, 1), 0.6
+            rng, 4.2 * ahead, ahead, rng.uniform(16, 36), (1.05, 0.45), 3.2, 0.15, 0.25, (1, 1), 0.6
         )
     return np.concatenate(parts)
 
