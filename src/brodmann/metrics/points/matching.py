@@ -101,7 +101,7 @@ def match(
         )
     steps = steps_of(spacing, a.shape[1])
     (a_rows, a_again), (b_rows, b_again) = distinct(a), distinct(b)
-    pairs = close_pairs(a[a_rows], b[b_rows], tolerance, steps)
+    pairs = close_pairs(a.take(a_rows, axis=0), b.take(b_rows, axis=0), tolerance, steps)
     if mode == "greedy_global":
         column_of = _greedy(_in_order(pairs), pairs.rows, pairs.columns, *pairs.shape)
     elif mode == "nearest":

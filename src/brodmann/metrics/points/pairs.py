@@ -78,11 +78,16 @@ def close_pairs(a: np.ndarray, b: np.ndarray, distance: float, spacing: np.ndarr
         return Pairs(np.zeros(len(a) + 1, np.int64), empty, empty, shape)
     steps = np.zeros(3)
     steps[3 - a.shape[1] :] = spacing
-    a, b = (np.pad(points, ((0, 0), (3 - points.shape[1], 0))) for points in (a, b))
+    a, b = (
+        points if points.shape[1] == 3 else np.pad(points, ((0, 0), (3 - points.shape[1], 0)))
+        for points in (a, b)
+    )
     (a_keys, b_keys), strides = _cells(a, b, distance, steps)
     a_order, b_order = (np.argsort(keys, kind="stable") for keys in (a_keys, b_keys))
-    walk = (a[a_order], a_keys[a_order], b[b_order], b_keys[b_order], steps, strides, limit)
-    counts = np.zeros(len(a) + 1, np.int64)
+    # `take` gathers rows several times as fast as an index does.
+    a, b = a.take(a_order, axis=0), b.take(b_order, axis=0)
+    walk = (a, a_keys[a_order], b, b_keys[b_order], steps, strides, limit)
+    counts = np.zeros(shape[0] + 1, np.int64)
     none = np.zeros(0, np.int64)
     _walk(*walk, a_order, b_order, counts[1:], none, none, none)
     starts = np.cumsum(counts)
