@@ -11,6 +11,7 @@ from brodmann.cli.common import JSON_HELP, emit, out
 KINDS = {
     "recipe": "one run",
     "neurons": "affinities, segments, scores; once for each seed",
+    "cells": "detectors compared on brains left out",
     "study": "a table of runs",
     "bench": "methods on benchmark tasks",
 }

@@ -229,15 +229,15 @@ def recipe_text(recipe: str) -> tuple[str, str]:
     return file.read_text(encoding="utf-8"), recipe
 
 
-def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons", "bench"]:
-    """Which of its forms a recipe has: one run, a table of runs, neurons, or benchmark tasks.
+def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons", "cells", "bench"]:
+    """Which of its forms a recipe has: one run, a table of runs, neurons, cells, or benchmarks.
 
     >>> recipe_kind("demo")
     'recipe'
     """
     tree = read_tree(*recipe_text(recipe))
-    if tree.get("problem") == "neurons":
-        return "neurons"
+    if tree.get("problem") in ("neurons", "cells"):
+        return tree["problem"]
     if "tasks" in tree:
         return "bench"
     return "study" if "rows" in tree else "recipe"

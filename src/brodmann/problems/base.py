@@ -65,5 +65,6 @@ PROBLEMS: Registry[type] = Registry(
     {
         "semantic": "brodmann.problems.semantic.problem:Semantic",
         "neurons": "brodmann.problems.neurons.problem:Neurons",
+        "cells": "brodmann.problems.cells.problem:Cells",
     },
 )
