@@ -19,9 +19,13 @@ def opened(uri):
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
 
 
-def made(image, labels, axes="yx", spacing=(10.0, 10.0), channels=()):
+def made(image, labels, axes="yx", spacing=(10.0, 10.0), channels=(), truth=None):
     return MappedSection(
-        "s", "m", Volume(image, "c" + axes, spacing, channels), Volume(labels, axes, spacing)
+        "s",
+        "m",
+        Volume(image, "c" + axes, spacing, channels),
+        Volume(labels, axes, spacing),
+        truth if truth is None else Volume(truth, axes, spacing),
     )
 
 
@@ -55,6 +59,17 @@ def test_middle_slices_of_a_volume():
         assert np.array_equal(plane.prediction, middle)
         assert plane.image.shape == (*middle.shape, 3)
     assert [p.pixel_um for p in planes] == [(20.0, 10.0), (30.0, 10.0), (30.0, 20.0)]
+
+
+def test_slices_of_a_sparsely_annotated_volume_are_annotated():
+    labels = np.zeros((6, 8, 10), np.uint8)
+    truth = np.full(labels.shape, 255, np.uint8)
+    truth[1], truth[2, :2] = 1, 1
+    section = made(labels[None].astype(float), labels, "zyx", (30, 20, 10), truth=truth)
+    planes = planes_of(section, ignore=255)
+    assert [p.caption for p in planes] == ["z = 1 of 6", "y = 4 of 8", "x = 5 of 10"]
+    assert (planes[0].truth == 1).all()
+    assert [p.caption for p in planes_of(section)][0] == "z = 3 of 6"
 
 
 def test_composites():

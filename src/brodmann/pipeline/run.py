@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from brodmann.core import DataError, Dataset, RecipeError, Sample
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.folder import read_folder, write_folder
-from brodmann.datasets.layout import scan
+from brodmann.datasets.layout import Finding, scan
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import with_split
 from brodmann.pipeline.counting import Report, counter
@@ -22,6 +23,8 @@ from brodmann.pipeline.model import Model, kept_model
 from brodmann.pipeline.recipe import Recipe
 from brodmann.pipeline.stages import Stages, content_key, file_hash
 
+TOLD = 2
+"""Findings of one sort that a report shows; how many more there are is said with the last."""
 HEADLINES = ("mean_dice", "mean_f1", "mean_iou", "mean_precision", "mean_recall")
 
 
@@ -69,7 +72,7 @@ class Run:
                 error = errors[0].as_error()
                 error.fix = f"{error.fix or 'mend it'}; all {len(errors)} faults: brodmann data check {path}"
                 raise error
-            return {"warnings": [str(finding.as_error()) for finding in findings]}
+            return {"warnings": told_briefly(findings, f"brodmann data check {path}")}
 
         outcome, _ = self.stages.run("check", {"data": content}, look)
         dataset = with_split(read_folder(path), labelled_names(path), self.recipe.seed)
@@ -247,6 +250,23 @@ def dataset_hash(path: Path) -> str:
     for files in layout.samples.values():
         parts += files.all()
     return content_key([(str(p.relative_to(path)), file_hash(p)) for p in parts if p.exists()])
+
+
+def told_briefly(findings: Iterable[Finding], ask: str) -> list[str]:
+    """A line for each finding; of those of one sort the first two, and how many more there are.
+
+    >>> told_briefly([Finding("warning", f"{n}.tif", "odd") for n in "abcd"], "look")
+    ['odd (a.tif)', 'odd (b.tif)', 'and 2 more like it: look']
+    """
+    sorts: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        sorts[finding.what].append(finding)
+    lines = []
+    for alike in sorts.values():
+        lines += [str(finding.as_error()) for finding in alike[:TOLD]]
+        if len(alike) > TOLD:
+            lines.append(f"and {len(alike) - TOLD} more like it: {ask}")
+    return lines
 
 
 def _counted(dataset: Dataset, advance: Callable[[], None]) -> Dataset:

@@ -44,20 +44,43 @@ class Plane:
     pixel_um: tuple[float, float]
 
 
-def planes_of(section: MappedSection, longest: int = LONGEST) -> list[Plane]:
+def planes_of(
+    section: MappedSection, longest: int = LONGEST, ignore: int | None = None
+) -> list[Plane]:
     """The section itself, or a volume's three middle slices, at most `longest` pixels long.
 
-    Images are averaged over blocks, label images take each block's central pixel. Only the
-    planes shown are read, strip by strip.
+    Where the truth leaves voxels out (id `ignore`), a slice is the one nearest the middle that
+    holds at least half as many annotated voxels as the best. Images are averaged over blocks,
+    label images take each block's central pixel. Only the planes shown are read, strip by
+    strip, and a truth with an ignore id, a slice at a time.
     """
     grid = section.image
     if grid.ndim == 2:
-        return [_plane(section, "", None, longest)]
-    captions = [
-        f"{axis} = {size // 2} of {size}"
-        for axis, size in zip(grid.spatial_axes, grid.spatial_shape)
+        return [_plane(section, "", None, 0, longest)]
+    places = [size // 2 for size in grid.spatial_shape]
+    if section.truth is not None and ignore is not None:
+        places = _annotated(section.truth, ignore)
+    return [
+        _plane(section, f"{name} = {place} of {size}", axis, place, longest)
+        for axis, (name, place, size) in enumerate(
+            zip(grid.spatial_axes, places, grid.spatial_shape)
+        )
     ]
-    return [_plane(section, caption, axis, longest) for axis, caption in enumerate(captions)]
+
+
+def _annotated(truth: Volume, ignore: int) -> list[int]:
+    """For each axis the slice nearest the middle of those with many annotated voxels."""
+    counts = [np.zeros(size, np.int64) for size in truth.spatial_shape]
+    for z in range(truth.spatial_shape[0]):
+        known = truth.read((slice(z, z + 1), slice(None), slice(None)))[0, 0] != ignore
+        counts[0][z] = known.sum()
+        counts[1] += known.sum(1)
+        counts[2] += known.sum(0)
+    places = []
+    for count in counts:
+        many = np.flatnonzero(2 * count >= count.max())
+        places.append(int(many[np.argmin(np.abs(many - len(count) // 2))]))
+    return places
 
 
 def composite(channels: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
@@ -193,27 +216,34 @@ def _stretch(values: np.ndarray) -> np.ndarray:
     return np.clip(np.where(finite, scaled, 0), 0, 1)
 
 
-def _plane(section: MappedSection, caption: str, axis: int | None, longest: int) -> Plane:
+def _plane(
+    section: MappedSection, caption: str, axis: int | None, place: int, longest: int
+) -> Plane:
     grid = section.image
     shape, spacing = list(grid.spatial_shape), list(grid.spacing)
     if axis is not None:
         del shape[axis], spacing[axis]
     step = max(1, -(-max(shape) // longest))
-    image = composite(shrink(grid, axis, step, mean=True), grid.channels)
-    prediction = shrink(section.prediction, axis, step)[0]
-    truth = None if section.truth is None else shrink(section.truth, axis, step)[0]
-    sure = None if section.confidence is None else shrink(section.confidence, axis, step)[0]
+    image = composite(shrink(grid, axis, step, place, mean=True), grid.channels)
+    prediction = shrink(section.prediction, axis, step, place)[0]
+    truth = None if section.truth is None else shrink(section.truth, axis, step, place)[0]
+    sure = None if section.confidence is None else shrink(section.confidence, axis, step, place)[0]
     pixel_um = (spacing[0] * step, spacing[1] * step)
     return Plane(caption, image, prediction, truth, sure, pixel_um)
 
 
-def shrink(grid: Volume, axis: int | None, step: int, mean: bool = False) -> np.ndarray:
-    """One plane as (c, h, w), every `step`-th pixel or means over blocks of step x step."""
+def shrink(
+    grid: Volume, axis: int | None, step: int, place: int | None = None, mean: bool = False
+) -> np.ndarray:
+    """One plane as (c, h, w), every `step`-th pixel or means over blocks of step x step.
+
+    The plane is slice `place` along `axis`, by default the middle.
+    """
     shape = list(grid.spatial_shape)
     window = [slice(None)] * grid.ndim
     if axis is not None:
-        middle = shape[axis] // 2
-        window[axis] = slice(middle, middle + 1)
+        place = shape[axis] // 2 if place is None else place
+        window[axis] = slice(place, place + 1)
         rows_axis = 1 if axis == 0 else 0
     else:
         rows_axis = 0

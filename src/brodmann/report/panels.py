@@ -105,7 +105,7 @@ def section_view(
     """Pictures, outlines and letters of a section; `key` prefixes the page's element ids."""
     planes = [
         plane_view(plane, label_map, f"{key}-{index}")
-        for index, plane in enumerate(planes_of(section))
+        for index, plane in enumerate(planes_of(section, ignore=label_map.ignore))
     ]
     return SectionView(
         section.name, section.subject, section.split, size_text(section), dice, planes

@@ -257,7 +257,7 @@ def viewed(volume: Volume, pixels: int, mean: bool = False) -> np.ndarray:
     """
     axis = None if volume.ndim == 2 else 0
     step = -(-max(volume.spatial_shape[-2:]) // max(pixels, 1))
-    return shrink(volume, axis, max(step, 1), mean)
+    return shrink(volume, axis, max(step, 1), mean=mean)
 
 
 def aspect(volume: Volume) -> float:
