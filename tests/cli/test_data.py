@@ -131,7 +131,7 @@ class TestGet:
         listed = json.loads(out)["sources"]
         assert code == 0
         names = [source["name"] for source in listed]
-        assert names == ["ac34", "cremi", "dmbm", "snemi3d", "mtneuro"]
+        assert names == ["ac34", "canvas", "cellfinder", "cremi", "dmbm", "snemi3d", "mtneuro"]
         code, out, _ = run("get", *args)
         assert code == 0
         for source in listed:

@@ -92,7 +92,7 @@ def test_faults_are_named(tree):
     with pytest.raises(DataError, match=r"'background' is missing.*data\.background=false"):
         cellfinder(root)
     with pytest.raises(DataError, match=r"no such file.*set data\.root"):
-        cellfinder(root / "cells")
+        cellfinder(folder / "signal")
 
 
 @pytest.mark.real

@@ -103,7 +103,7 @@ def test_every_fault_is_listed_at_once(folder):
         (lambda p: (p / "images" / "s0.tif").write_bytes(b""), "error", "images/s0.tif", "empty (0 bytes)"),
         (lambda p: (p / "images" / "notes.txt").write_text("x"), "warning", "images/notes.txt", "not an image"),
         (lambda p: (p / "points" / "s0.csv").write_text("y,x\n3,400\n"), "warning", "points/s0.csv", "outside"),
-        (lambda p: (p / "points" / "s0.csv").write_text("y,x\n3,oops\n"), "error", "points/s0.csv", "no number"),
+        (lambda p: (p / "points" / "s0.csv").write_text("y,x\n3,oops\n"), "error", "points/s0.csv", "1 of 1 points cannot be used"),
         (lambda p: (p / "points" / "s0.csv").write_text("z,y,x\n1,3,4\n"), "error", "points/s0.csv", "dimensions"),
         (lambda p: (p / "points" / "s9.csv").write_text("y,x\n3,4\n"), "error", "points/s9.csv", "without an image"),
         (lambda p: (p / "labels.csv").unlink(), "warning", "labels.csv", "no table"),

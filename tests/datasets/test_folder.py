@@ -218,3 +218,33 @@ def test_loading_works_in_other_processes(tmp_path):
     made = read_folder(by_hand(tmp_path / "d"))
     again = pickle.loads(pickle.dumps(made))
     assert np.array_equal(again["a"].image.numpy(), made["a"].image.numpy())
+
+
+def test_points_of_every_sample_return_digit_by_digit(tmp_path):
+    rng = np.random.default_rng(0)
+    tables = {
+        "a": pd.DataFrame(rng.random((40, 2)) * 30, columns=["y", "x"]).assign(
+            score=rng.random(40), region=["NA", "", "CTX", "null"] * 10, marker="cFos"
+        ),
+        "b": pd.DataFrame({"y": [], "x": []}, dtype=float),
+        "c": pd.DataFrame({"id": [7], "x": [1 / 3], "y": [2.0], "label": [1]}),
+    }
+
+    def load(name):
+        return Sample(name, Volume(np.ones((30, 40), np.uint8), "yx", (1, 1)), points=points(name))
+
+    def points(name):
+        return Points(tables[name]) if name in tables else None
+
+    data = Dataset("cells", ["a", "b", "c", "none"], load)
+    again = read_folder(write_folder(data, tmp_path / "d"))
+    for name, table in tables.items():
+        found = again[name].points
+        assert np.array_equal(found.coordinates, table[["y", "x"]].to_numpy())
+        for column in table.columns:
+            assert found.table[column].tolist() == table[column].tolist()
+    assert again["none"].points is None
+    file = tmp_path / "d" / "points" / "c.csv"
+    file.write_text("y,x\n1,2\n1,inf\n")
+    with pytest.raises(DataError, match=r"c\.csv.*line 3: x is infinite"):
+        again["c"]

@@ -18,7 +18,7 @@ from brodmann.io.raw import LazyArray
 
 CHANNELS = ("signal", "background")
 CELLS = ("cell_classification.xml", "cells.xml")
-PLACES = ("", "cells/stp", "cellfinder_test_data")
+PLACES = ("", "cells/stp")
 SPACING_UM = (5.0, 2.0, 2.0)
 
 
@@ -36,8 +36,7 @@ def cellfinder(
     ----------
     root : str or Path
         Holds signal and background, each a folder of TIFF planes or one file (.tif, .zarr,
-        ...), and cell_classification.xml or cells.xml; or holds such a folder in cells/stp or
-        cellfinder_test_data.
+        ...), and cell_classification.xml or cells.xml; or holds such a folder, or cells/stp.
     spacing_um : (z, y, x)
         cellfinder's files do not say; 5 x 2 x 2 is that of its own example.
     cells : path, optional
@@ -99,8 +98,10 @@ def cellfinder(
 
 
 def _find(root: Path, wanted: Sequence[str]) -> tuple[Path, list[Path]]:
-    for place in PLACES:
-        folder = root / place
+    places = [root / place for place in PLACES]
+    if root.is_dir():
+        places += sorted(folder for folder in root.iterdir() if folder.is_dir())
+    for folder in places:
         found = [_channel(folder, channel) for channel in wanted]
         if all(path is not None for path in found):
             return folder, [path for path in found if path is not None]

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from brodmann.core import BACKGROUND, DataError, Dataset, Points, Volume
+from brodmann.core import BACKGROUND, DataError, Dataset, Volume
 from brodmann.core.labels import unique_inverse
 from brodmann.datasets.folder import open_image, open_labels, read_meta, whole_numbers
 from brodmann.datasets.layout import Finding, Layout, scan
 from brodmann.datasets.leaks import image_thumbnail, label_thumbnail, shared_subjects, twins
 from brodmann.io import read_volume
+from brodmann.io.points import outside, read_points
 from brodmann.io.raw import blocks
 
 SLAB = 2**25
@@ -197,7 +198,7 @@ def _labels(layout: Layout, file: Path, image: Volume) -> Counter:
 
 
 def _points(layout: Layout, file: Path, image: Volume) -> None:
-    points = Points.from_csv(file)
+    points = read_points(file)
     if points.axes != image.spatial_axes:
         layout.error(
             file,
@@ -206,13 +207,12 @@ def _points(layout: Layout, file: Path, image: Volume) -> None:
             f"give {', '.join(image.spatial_axes)}",
         )
         return
-    at = points.coordinates
-    outside = int(((at < -0.5) | (at > np.array(image.spatial_shape) - 0.5)).any(axis=1).sum())
-    if outside:
+    beyond = int(outside(points, image.spatial_shape).sum())
+    if beyond:
         layout.warn(
             file,
             "points outside the image",
-            f"{outside} of {len(points)}",
+            f"{beyond} of {len(points)}",
             "coordinates are in voxels, from 0, in the order z, y, x",
         )
 

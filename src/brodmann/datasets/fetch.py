@@ -74,6 +74,29 @@ SOURCES = {
         "195 MB",
         (RemoteFile("https://zenodo.org/records/7142003/files/snemi.zip", "snemi.zip"),),
     ),
+    "canvas": Source(
+        "CANVAS, whole mouse brains in light-sheet microscopy, six markers, 45,745 cell centres",
+        "https://canvas.lightsheetdata.com/",
+        "see LICENSE.md of the data",
+        "CANVAS, arXiv:2603.29842",
+        "65 to 140 GB a brain",
+    ),
+    "cellfinder": Source(
+        "cellfinder's example, a part of a mouse brain, signal and background, 5 x 2 x 2 um",
+        "https://gin.g-node.org/BrainGlobe/test-data/",
+        "BSD-3 (cellfinder)",
+        "Tyson et al. 2021, PLoS Comput Biol 17:e1009074",
+        "not stated",
+        (
+            RemoteFile(
+                "https://gin.g-node.org/BrainGlobe/test-data/raw/master/cellfinder/"
+                "cellfinder-test-data.zip",
+                "cellfinder-test-data.zip",
+                # As other programs that fetch this file keep it.
+                "b0ef53b1530e4fa3128fcc0a752d0751909eab129d701f384fc0ea5f138c5914",
+            ),
+        ),
+    ),
     "cremi": Source(
         "CREMI A, B and C, adult fly brain in serial sections, 4 x 4 x 40 nm, dense neuron ids",
         "https://cremi.org/data/",
@@ -102,7 +125,7 @@ def sources() -> list[dict[str, str]]:
     """Every set that can be fetched: name, title, url, licence, citation, size.
 
     >>> [source["name"] for source in sources()]
-    ['ac34', 'cremi', 'dmbm', 'snemi3d']
+    ['ac34', 'canvas', 'cellfinder', 'cremi', 'dmbm', 'snemi3d']
     """
     shown = ("title", "url", "licence", "citation", "size")
     return [

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brodmann.core import DataError, Dataset, OutputError, Points, Sample, Volume
+from brodmann.core import DataError, Dataset, OutputError, Sample, Volume
 from brodmann.core.files import make_folder, write_json, write_text, written_beside
 from brodmann.datasets.layout import Files, Layout, scan
 from brodmann.io import read_volume, with_spacing, write_volume
 from brodmann.io.formats import KINDS, READ_ONLY
+from brodmann.io.points import read_points, write_points
 
 IN_MEMORY = 2**27
 """Images and label maps of at most so many values are read whole, and looked over, when
@@ -97,7 +98,7 @@ class Loader:
                 )
         labels = self._labels(files.labels, image)
         labels2 = self._labels(files.labels2, image)
-        points = Points.from_csv(files.points) if files.points else None
+        points = read_points(files.points) if files.points else None
         more = read_meta(files.meta) if files.meta else {}
         return Sample(name, image, labels, labels2, points=points, **more)
 
@@ -264,8 +265,7 @@ def write_folder(dataset: Dataset, path: str | Path, *, suffix: str = ".tif") ->
                 write_volume(path / part / f"{name}{suffix}", smallest(labels), labels=True)
         if sample.points is not None:
             (path / "points").mkdir(exist_ok=True)
-            with written_beside(path / "points" / f"{name}.csv") as beside:
-                sample.points.to_csv(beside)
+            write_points(sample.points, path / "points" / f"{name}.csv")
         more = {
             "weight": None if sample.weight == 1.0 else sample.weight,
             "category": sample.category,
