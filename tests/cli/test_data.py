@@ -6,10 +6,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from brodmann.cli import main
-from brodmann.core import Dataset, Label, LabelMap, Sample, Volume
+from brodmann.core import Dataset, Label, LabelMap, Points, Sample, Volume
 from brodmann.datasets import download as downloading
 from brodmann.datasets.folder import write_folder
 
@@ -50,6 +51,21 @@ def test_show(run, folder, tmp_path):
     assert code == 0
     for word in ("mice", "train 2, test 1", "Cortex", "CTX", f"{told['classes'][0]['pixels']:,}"):
         assert word in out
+
+
+def test_show_draws_points(run, tmp_path):
+    def make(name):
+        image = Volume(np.full((6, 40, 40), 9, np.uint16), "zyx", (4, 2, 2))
+        table = pd.DataFrame({"z": [1.0, 5.0], "y": [3.0, 4.0], "x": [3.0, 30.0]})
+        return Sample(name, image, points=Points(table if name == "a" else table.iloc[:0]))
+
+    folder = write_folder(Dataset("cells", ["a", "b"], make), tmp_path / "cells")
+    code, out, _ = run("show", folder, "--out", tmp_path / "cells.png")
+    assert code == 0
+    assert "2 in 2 samples" in out and "points" in out
+    assert (tmp_path / "cells.png").stat().st_size > 5000
+    code, out, _ = run("show", folder, "--json")
+    assert [sample["points"] for sample in json.loads(out)["samples"]] == [2, 0]
 
 
 def test_check_of_a_sound_folder(run, folder):

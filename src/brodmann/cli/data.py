@@ -23,14 +23,16 @@ def show(
     figure: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Draw pixels per region and which image holds which (.png, .pdf, .svg)."
+            "--out",
+            help="Draw pixels per region and which image holds which; for a dataset of cells, "
+            "images with their points (.png, .pdf, .svg).",
         ),
     ] = None,
     layout: str = typer.Option(None, "--from", help=LAYOUT_HELP),
     spacing: str = typer.Option(None, help=SPACING_HELP),
     as_json: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Samples, sizes, channels, splits, animals, and pixels per region.
+    """Samples, sizes, channels, splits, animals, points, and pixels per region.
 
     Example: brodmann data show my_sections --out regions.png
     """
@@ -41,8 +43,12 @@ def show(
     dataset = open_dataset(path, layout, numbers(spacing))
     with progress() as report:
         result = describe(dataset, report)
-    if figure is not None:
-        result["figure"] = str(save_availability(result, figure))
+        if figure is not None and any(sample["points"] is not None for sample in result["samples"]):
+            from brodmann.report.points_sheet import save_points
+
+            result["figure"] = str(save_points(dataset, figure, report=report))
+        elif figure is not None:
+            result["figure"] = str(save_availability(result, figure))
     emit(result, as_json, _show)
 
 
@@ -64,7 +70,9 @@ def _show(result: dict) -> None:
         for color, *cells in rows:
             table.add_row(Text("■", style=f"#{color}"), *(Text(cell) for cell in cells))
         console.print(table)
-    table = Table("sample", "shape", "spacing um", "type", "split", "animal", "labels", box=None)
+    counted = any(sample["points"] is not None for sample in result["samples"])
+    columns = ["sample", "shape", "spacing um", "type", "split", "animal", "labels"]
+    table = Table(*columns, *(["points"] if counted else []), box=None)
     for sample in result["samples"][:SHOWN]:
         cells = (
             sample["name"],
@@ -75,6 +83,8 @@ def _show(result: dict) -> None:
             sample["subject"],
             "yes" if sample["labelled"] else "-",
         )
+        if counted:
+            cells += ("-" if sample["points"] is None else f"{sample['points']:,}",)
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
     if len(result["samples"]) > SHOWN:

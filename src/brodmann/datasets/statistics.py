@@ -270,8 +270,10 @@ def summary_rows(description: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     channels = dict.fromkeys(channel for sample in samples for channel in sample["channels"])
+    counts = [sample["points"] for sample in samples if sample["points"] is not None]
     rows = [
         ("samples", f"{len(samples)}, {labelled} with labels"),
+        ("points", f"{sum(counts):,} in {len(counts)} samples" if counts else ""),
         ("animals", str(description["subjects"])),
         ("splits", splits or "none"),
         ("images", "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common(4))),
