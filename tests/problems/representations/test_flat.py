@@ -34,9 +34,18 @@ def test_nmf_rebuilds_with_parts_that_are_never_negative():
 
 
 def test_no_more_components_than_there_is_to_learn_from():
-    assert Flat("pca", 256).fit(stack(5)).encode(stack(3).images).shape == (3, 5)
+    assert Flat("pca", 256).fit(stack(5)).encode(stack(3).images).shape == (3, 4)
     with pytest.raises(BrodmannError):
         Flat("ica").fit(stack())
+
+
+def test_pca_has_no_component_along_which_training_images_are_alike():
+    made, other = stack(12), stack(5, seed=1)
+    flat = Flat("pca", 256).fit(made)
+    known = flat.encode(made.images)
+    # Twelve centred images span eleven directions; the scale of a twelfth would be rounding.
+    assert known.shape == (12, 11)
+    assert np.abs(flat.encode(other.images) / known.std(0)).max() < 100
 
 
 def test_texture_counts_shares_of_pixels():

@@ -65,7 +65,21 @@ class Flat:
             raise RecipeError("no such method", "method", self.method, "pca or nmf")
         with quiet():
             self.fitted.fit(rows)
+        if self.method == "pca":
+            self._drop_empty(rows)
         return self
+
+    def _drop_empty(self, rows: np.ndarray) -> None:
+        """Take out components along which the training images do not differ.
+
+        There is one at least where there are as many components as images. A readout that
+        scales its features to unit deviation would blow up what other images have there.
+        """
+        values = self.fitted.singular_values_
+        held = values > values[0] * max(rows.shape) * np.finfo(rows.dtype).eps
+        self.fitted.components_ = self.fitted.components_[held]
+        self.fitted.explained_variance_ = self.fitted.explained_variance_[held]
+        self.fitted.n_components_ = int(held.sum())
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """(n, c, h, w) as recorded -> (n, size) float32."""
