@@ -29,6 +29,7 @@ from brodmann.cli import (
     shapes,
     view,
 )
+from brodmann.cli.map import map_brain
 from brodmann.core import BrodmannError
 
 HELP = """Learn to map brains from microscopy with few labels.
@@ -116,6 +117,7 @@ app.command("run")(run.run)
 app.add_typer(augment.app, name="augment")
 app.command("predict")(predict.predict)
 app.command("neurons")(neurons.neurons)
+app.command("map")(map_brain)
 app.command("shapes")(shapes.shapes)
 app.add_typer(score.app, name="score")
 app.add_typer(measure.app, name="measure")
