@@ -89,6 +89,15 @@ def test_people_see_mode_scorer_and_both_units(made):
     got = match(*made[1:], 6)
     assert kinds["true"] == len(got.pairs) and kinds["missed"] == len(got.missed)
     assert kinds["false"] + kinds["duplicate"] == len(got.unmatched) and kinds["duplicate"] == 1
+    first = next(row for row in rows if row["kind"] == "true")
+    gap = [float(first[axis]) - float(first[f"found_{axis}"]) for axis in "zyx"]
+    assert (
+        float(first["distance"]) == pytest.approx(np.linalg.norm(gap))
+        and float(first["distance"]) < 6
+    )
+    assert {(row["z"] == "", row["found_z"] == "") for row in rows if row["kind"] == "missed"} == {
+        (False, True)
+    }
 
 
 def test_a_box_counts_inside_only_whatever_the_origin(made):

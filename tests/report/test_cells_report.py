@@ -64,6 +64,16 @@ def test_false_and_missed_cells_are_seen_where_there_are_any(tmp_path, cells):
             assert (count > 100) == (color in seen), (name, color, count)
 
 
+def test_of_a_crowd_patches_are_dark_where_cells_are_missed(tmp_path, cells, monkeypatch):
+    monkeypatch.setattr("brodmann.report.cells.CROWD", 100)
+    path = cells_picture(scored(tmp_path, cells[cells[:, 2] > 60], cells), tmp_path / "c.png")
+    panel = np.s_[112:480, 80:580]
+    worst, best = (pixels(path, color, panel) for color in ("#440154", "#fde725"))
+    assert worst > 2000 and best > 2000
+    left = np.s_[112:480, 80:320]
+    assert pixels(path, "#fde725", left) == 0 and pixels(path, "#440154", left) == worst
+
+
 def test_pictures_of_nothing_and_of_sections_are_drawn(tmp_path, cells):
     none = np.zeros((0, 3))
     for number, (found, truth) in enumerate(

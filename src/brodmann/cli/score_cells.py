@@ -140,10 +140,10 @@ def _tables(
     shape: str | None,
     **more: Any,
 ) -> dict[str, Any]:
-    from brodmann.core.files import write_text
+    from brodmann.core.files import write_text, written_beside
     from brodmann.metrics.points import parse_box
     from brodmann.metrics.points.matrix import to_csv
-    from brodmann.metrics.score_cells import match_rows, score_cells
+    from brodmann.metrics.score_cells import match_table, score_cells
     from brodmann.report.cells import cells_picture
 
     size = None
@@ -158,7 +158,9 @@ def _tables(
     rows = result["tally"] or result["summary"]["regions"]
     files = {"regions": write_text(target / "regions.csv", to_csv(rows))}
     if matches:
-        files["matches"] = write_text(target / "matches.csv", to_csv(match_rows(score)))
+        files["matches"] = target / "matches.csv"
+        with written_beside(files["matches"]) as beside:
+            match_table(score).to_csv(beside, index=False, lineterminator="\n")
     if plot:
         files["picture"] = cells_picture(score, target / "score.png")
     result["files"] = {name: str(path) for name, path in files.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from brodmann.metrics.points import (
 from brodmann.metrics.points.matching import check_tolerance
 from brodmann.metrics.points.regions import name_of, subjects_of
 from brodmann.metrics.points.wrong import explain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Report = Callable[[str, int, int, str], None]
 VOLUME = "volume"
@@ -248,35 +251,37 @@ def read_cells(
     return read_points(path, unit=own, spacing=spacing, shape=shape)
 
 
-def match_rows(score: CellsScore) -> list[dict[str, Any]]:
-    """A row for each pair, each false and each missed cell: region, kind, coordinates, distance.
+def match_table(score: CellsScore) -> pd.DataFrame:
+    """A row for each pair, each false and each missed cell, in voxels.
 
-    Coordinates are of the true cell, with the found one's beside it, in voxels.
+    Columns region, kind ("true", "missed", "false", "duplicate"), z, y, x of the true cell,
+    found_z, found_y, found_x, and distance in the unit of the tolerance; empty where there is
+    none.
     """
-    rows: list[dict[str, Any]] = []
+    import pandas as pd
+
+    tables = []
     for part in score.parts:
-        axes = "zyx"[3 - part.found.shape[1] :]
-        pairs, none = part.matching.pairs, [None] * len(axes)
-        again = set(part.matching.duplicates.tolist())
-        for (i, j), distance in zip(pairs.tolist(), part.matching.distances.tolist()):
-            rows.append(_row(part.name, "true", axes, part.truth[j], part.found[i], distance))
-        for i in part.matching.unmatched.tolist():
-            kind = "duplicate" if i in again else "false"
-            rows.append(_row(part.name, kind, axes, none, part.found[i], None))
-        for j in part.matching.missed.tolist():
-            rows.append(_row(part.name, "missed", axes, part.truth[j], none, None))
-    return rows
-
-
-def _row(region: str, kind: str, axes: str, true: Any, found: Any, distance: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"region": region, "kind": kind}
-    row |= {axis: _plain(value) for axis, value in zip(axes, true)}
-    row |= {f"found_{axis}": _plain(value) for axis, value in zip(axes, found)}
-    return row | {"distance": distance}
-
-
-def _plain(value: Any) -> float | None:
-    return None if value is None else float(value)
+        done = part.matching
+        kinds = np.where(np.isin(done.unmatched, done.duplicates), "duplicate", "false")
+        none = [np.full(len(rows), np.nan) for rows in (done.missed, done.unmatched)]
+        columns: dict[str, Any] = {
+            "region": part.name,
+            "kind": np.concatenate(
+                [np.full(len(done.pairs), "true"), np.full(len(done.missed), "missed"), kinds]
+            ),
+        }
+        for place, axis in enumerate("zyx"[3 - part.found.shape[1] :]):
+            true, found = part.truth[:, place], part.found[:, place]
+            columns[axis] = [true[done.pairs[:, 1]], true[done.missed], none[1]]
+            columns[f"found_{axis}"] = [found[done.pairs[:, 0]], none[0], found[done.unmatched]]
+        columns["distance"] = [done.distances, *none]
+        ready = {k: np.concatenate(v) if isinstance(v, list) else v for k, v in columns.items()}
+        names = [name for name in ready if not name.startswith("found_")]
+        found_names = [name for name in ready if name.startswith("found_")]
+        order = [*names[:-1], *found_names, "distance"]
+        tables.append(pd.DataFrame(ready)[order])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _parts(

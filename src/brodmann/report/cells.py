@@ -20,8 +20,10 @@ TRUE, FALSE, MISSED = CATEGORY_COLORS[:3]
 WIDE, PANEL, TOP = 1180, 520, 112
 ROW, BARS = 24, 18
 """Pixels of a row of bars or of the matrix, and bars at most."""
-DOTS = 3000
-"""Cells beyond which each is a pixel."""
+DOTS, CROWD = 3000, 30_000
+"""Cells beyond which each is a pixel, and beyond which patches are shown by their F1."""
+PATCH = 9
+"""Pixels of a patch."""
 COLUMN = 84
 """Width of the matrix's columns, at least."""
 
@@ -54,25 +56,15 @@ def cells_picture(score: CellsScore, path: str | Path, title: str = "") -> Path:
     sheet = Sheet(WIDE, int(TOP + tall + 96))
     names = [Path(result[key]).name for key in ("pred", "truth")]
     sheet.head(title or f"{names[0]} against {names[1]}", _lead(score.summary.pooled))
-    where = f"{part.name}: " if len(score.parts) > 1 else ""
-    sheet.text(
-        over.x,
-        TOP - 9,
-        f"{where}cells seen along z" if not flat else f"{where}cells",
-        15,
-        bold=True,
-    )
+    crowd = len(part.matching.pairs) + part.score.fp + part.score.fn > CROWD
+    words = ("F1 by place" if crowd else "cells") + ("" if flat else ", seen along z")
+    if len(score.parts) > 1:
+        words = f"{part.name}: {words}"
+    sheet.text(over.x, TOP - 9, words, 15, bold=True, width=PANEL)
     _dots(sheet, over, part, (-2, -1), spacing, unit, flat)
     if not flat:
         _dots(sheet, side, part, (-3, -1), spacing, unit, True)
-    kinds = (
-        (TRUE, "found", part.score.tp),
-        (FALSE, "false", part.score.fp),
-        (MISSED, "missed", part.score.fn),
-    )
-    sheet.legend(
-        [(color, f"{name} {number:,}") for color, name, number in kinds], sheet.height - 22
-    )
+    sheet.legend(_kinds(part, crowd), sheet.height - 22)
     right = Cell(MARGIN + PANEL + 110, TOP, WIDE - 2 * MARGIN - PANEL - 130, 250)
     _curve(sheet, right, score)
     if bars:
@@ -187,6 +179,19 @@ def _lead(score: PointScore) -> str:
     )
 
 
+def _kinds(part: Part, crowd: bool) -> list[tuple[Any, str]]:
+    """The legend: what a dot is, or how bright a patch."""
+    one = part.score
+    kinds = ((TRUE, "found", one.tp), (FALSE, "false", one.fp), (MISSED, "missed", one.fn))
+    if not crowd:
+        return [(color, f"{name} {number:,}") for color, name, number in kinds]
+    from matplotlib import colormaps
+
+    shades = [(colormaps["viridis"](value), f"F1 {value:g}") for value in (0.0, 0.5, 1.0)]
+    counts = ", ".join(f"{number:,} {name}" for _, name, number in kinds)
+    return [*shades, ("#ffffff", f"no cells; {counts} in all")]
+
+
 def _shown(score: CellsScore) -> Part:
     """The only part, or the one of least F1 with a few true cells."""
     known = [p for p in score.parts if not math.isnan(p.score.f1)]
@@ -224,12 +229,14 @@ def _dots(
         (part.found[part.matching.unmatched], FALSE),
     )
     total = sum(len(at) for at, _ in layers)
+    if total > CROWD:
+        _patches(panel, [at[:, axes] * steps[list(axes)] for at, _ in layers], cell)
     size = points(float(np.clip(9 * math.sqrt(300 / max(total, 1)), 2.6, 9)))
     for at, color in layers:
         y, x = (at[:, axis] * steps[axis] for axis in axes)
-        if total > DOTS:
+        if DOTS < total <= CROWD:
             panel.plot(x, y, ",", color=color, alpha=0.8, rasterized=True)
-        else:
+        elif total <= DOTS:
             panel.plot(x, y, "o", color=color, ms=size, mew=0, alpha=0.75)
     everything = np.concatenate([at for at, _ in layers]) * steps
     if len(everything):
@@ -243,6 +250,18 @@ def _dots(
     panel.set_ylabel(f"{name} ({unit})", color=INK, fontsize=points(12))
     if lowest:
         panel.set_xlabel(f"x ({unit})", color=INK, fontsize=points(12))
+
+
+def _patches(panel: Any, layers: Sequence[np.ndarray], cell: Cell) -> None:
+    """F1 by place, from the true, missed and false cells of each patch."""
+    everything = np.concatenate(layers)
+    low, high = everything.min(0), everything.max(0)
+    bins = [max(int(size / PATCH), 1) for size in (cell.height, cell.width)]
+    edges = [np.linspace(a, max(b, a + 1e-9), n + 1) for a, b, n in zip(low, high, bins)]
+    true, missed, false = (np.histogram2d(*at.T, bins=edges)[0] for at in layers)
+    whole = 2 * true + missed + false
+    f1 = np.divide(2 * true, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    panel.pcolormesh(edges[1], edges[0], f1, cmap="viridis", vmin=0, vmax=1, rasterized=True)
 
 
 def _curve(sheet: Sheet, cell: Cell, score: CellsScore) -> None:
