@@ -16,7 +16,12 @@ NET = {key: value for key, value in QUICK.items() if key != "stem"} | {
 def test_members_learn_by_themselves_and_answer_together(tmp_path):
     made = make_method(
         "committee",
-        {"members": [{"method": "supervised", "options": NET, "times": 2}, {"method": "texture"}]},
+        {
+            "members": [
+                {"method": "supervised", "options": NET, "times": 2},
+                {"method": "texture", "weight": 2},
+            ]
+        },
     )
     made.fit(striped(24, 0), None, seed=0, folder=tmp_path)
     first, second, _ = made.members
@@ -26,7 +31,7 @@ def test_members_learn_by_themselves_and_answer_together(tmp_path):
     for found in shares:
         assert found.shape == (10, 2) and np.allclose(found.sum(1), 1)
     logs = [np.log(found + FLOOR) for found in shares]
-    told = ((logs[0] + logs[1]) / 2 + logs[2]).argmax(1)
+    told = ((logs[0] + logs[1]) / 2 + 2 * logs[2]).argmax(1)
     answers = [made.predict(sample.with_(category=None)) for sample in striped(10, 1)]
     assert answers == [made.names[k] for k in told]
     assert np.mean([a == s.category for a, s in zip(answers, striped(10, 1))]) >= 0.9
@@ -62,6 +67,7 @@ def test_a_committee_answers_no_attributes(tmp_path):
     [
         ([{"method": "texture"}], "two members"),
         ([{"method": "texture", "times": 0}], "whole number"),
+        ([{"method": "texture", "weight": 0}, {"method": "texture"}], "above 0"),
         ([{"method": "constant"}, {"method": "texture"}], "no probabilities"),
         ([{"metod": "texture"}, {"method": "texture"}], "metod"),
     ],

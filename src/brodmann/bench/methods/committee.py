@@ -25,11 +25,13 @@ class Committee:
     Attributes
     ----------
     kinds : sequence of sequences of ImageMethod
-        Each method trains by itself, with a seed of its own. Kinds count alike, however many
-        methods are of one.
+        Each method trains by itself, with a seed of its own.
+    weights : sequence of float
+        What each kind counts, however many methods are of it.
     """
 
     kinds: Sequence[Sequence[ImageMethod]]
+    weights: Sequence[float]
 
     @property
     def members(self) -> list[ImageMethod]:
@@ -58,37 +60,45 @@ class Committee:
         """The category with the highest mean log probability."""
         images = channels_first(sample.image, sample.name)[None]
         total = sum(
-            np.mean([np.log(one.probabilities(images)[0] + FLOOR) for one in kind], axis=0)
-            for kind in self.kinds
+            weight * np.mean([np.log(one.probabilities(images)[0] + FLOOR) for one in kind], axis=0)
+            for kind, weight in zip(self.kinds, self.weights)
         )
         return self.names[int(np.argmax(total))]
 
 
 def committee(members: Sequence[Mapping[str, Any]] = PAIR) -> Committee:
-    """Methods on images, each `{method, options, times}`, that answer by mean log probability.
+    """Methods on images, each `{method, options, times, weight}`, that answer by mean log probability.
 
-    `times` (1) is how many of a kind there are, each from another seed; kinds count alike.
+    `times` (1) is how many of a kind there are, each from another seed; `weight` (1) is what the
+    kind as a whole counts.
     """
     from brodmann.bench.run import make_method
 
     kinds: list[list[ImageMethod]] = []
+    weights: list[float] = []
     for number, member in enumerate(members):
         where = f"members[{number}]"
-        unknown = sorted(set(member) - {"method", "options", "times"})
+        unknown = sorted(set(member) - {"method", "options", "times", "weight"})
         if unknown or "method" not in member:
             raise RecipeError(
-                "a member has the keys method, options and times", where, unknown or dict(member)
+                "a member has the keys method, options, times and weight",
+                where,
+                unknown or dict(member),
             )
         times = member.get("times", 1)
         if not isinstance(times, int) or times < 1:
             raise RecipeError("a whole number from 1 is needed", f"{where}.times", times)
+        weight = member.get("weight", 1)
+        if not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+            raise RecipeError("a number above 0 is needed", f"{where}.weight", weight)
+        weights.append(float(weight))
         kinds.append([])
         for _ in range(times):
             one = make_method(member["method"], member.get("options"))
             if not isinstance(one, ImageMethod):
                 raise RecipeError("this method gives no probabilities", where, member["method"])
             kinds[-1].append(one)
-    made = Committee(kinds)
+    made = Committee(kinds, weights)
     if len(made.members) < 2:
         raise RecipeError("a committee has two members or more", "members", len(made.members))
     return made
