@@ -192,3 +192,32 @@ def shadow(annotation: Annotation, axis: int) -> np.ndarray:
         back = block.transpose(np.argsort(annotation.storage))
         seen[tuple(window[i] for i in rest)] |= (back != BACKGROUND).any(axis=axis)
     return seen
+
+
+def tissue_mask(
+    annotation: Annotation, side: int = 0, most: int = 1 << 24
+) -> tuple[np.ndarray, int]:
+    """Where any structure is (on a side), from every f-th voxel so that few are held.
+
+    Returns
+    -------
+    bool array, f
+        Voxel v of the annotation, as a float, is answered by ``mask[floor((v + 0.5) / f)]``.
+    """
+    factor = 1
+    while np.prod([-(-size // factor) for size in annotation.shape]) > most:
+        factor += 1
+    mask = np.zeros([-(-size // factor) for size in annotation.shape], bool)
+    back = np.argsort(annotation.storage)
+    for window, block in annotation.slabs():
+        picks, places = [], []
+        for part, size in zip(window, annotation.shape):
+            centres = np.minimum(np.arange(0, size, factor) + factor // 2, size - 1)
+            first, last = np.searchsorted(centres, (part.start, part.stop))
+            picks.append(centres[first:last] - part.start)
+            places.append(slice(int(first), int(last)))
+        kept = block.transpose(back)[np.ix_(*picks)] != BACKGROUND
+        if side:
+            kept &= annotation.sides(window).transpose(back)[np.ix_(*picks)] == side
+        mask[tuple(places)] = kept
+    return mask, factor

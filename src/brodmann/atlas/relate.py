@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brodmann.atlas.annotation import SIDES, Annotation
 from brodmann.atlas.count import CellCounts
-from brodmann.atlas.passes import sample_voxels
+from brodmann.atlas.passes import sample_voxels, tissue_mask
 from brodmann.core import DataError, RecipeError, keyed_rng
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def coexpression(
 
     Distances are in the image, where cells were found. Chance: all cells of the second marker
     are shifted together, `draws` times, so that their pattern stays and only its place
-    relative to the first is lost. Both markers are detections of the same image, in the same
-    coordinates.
+    relative to the first is lost; first cells that the shift takes out of the brain (or of
+    the half) sit out that draw, so that its edge does not lower chance. Both markers are
+    detections of the same image, in the same coordinates.
 
     Parameters
     ----------
@@ -89,9 +90,10 @@ def coexpression(
     there = second.cells[["z", "y", "x"]].to_numpy(np.float64) * spacing
     cells = tree.roll_up(np.bincount(positions, minlength=len(tree)))
     wanted = _wanted(annotation, regions, cells, fewest)
-    hits = np.zeros((draws + 1, len(tree)), np.int64)
-    if len(here) and len(there):
-        lookup = cKDTree(there)
+    hits, stayed = (np.zeros((draws + 1, len(tree)), np.int64) for _ in range(2))
+    if len(here):
+        stays = _staying(first, counted, here, annotation)
+        lookup = cKDTree(there) if len(there) else None
         bound = np.nextafter(tolerance_um, np.inf)
         for draw in range(draws + 1):
             shift = np.zeros(3)
@@ -99,27 +101,34 @@ def coexpression(
                 rng = keyed_rng(seed, "coexpression", draw)
                 shift = rng.standard_normal(3)
                 shift *= rng.uniform(low, high) / np.linalg.norm(shift)
-            distance, _ = lookup.query(here - shift, distance_upper_bound=bound)
-            near = positions[distance < tolerance_um]
-            hits[draw] = np.bincount(near, minlength=len(tree))
-    totals = tree.roll_up(hits.T)[wanted]
+            kept = stays(shift) if draw else np.full(len(here), True)
+            stayed[draw] = np.bincount(positions[kept], minlength=len(tree))
+            if lookup is not None:
+                distance, _ = lookup.query(here[kept] - shift, distance_upper_bound=bound)
+                near = positions[kept][distance < tolerance_um]
+                hits[draw] = np.bincount(near, minlength=len(tree))
+    seen, taking = tree.roll_up(hits.T), tree.roll_up(stayed.T)
     rows = []
-    for i, (seen, *chance) in zip(wanted, totals.tolist()):
-        drawn = np.array(chance) / cells[i] if cells[i] else np.full(draws, np.nan)
-        share = seen / cells[i] if cells[i] else np.nan
+    for i in wanted:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = seen[i] / taking[i]
+        # A draw that took every cell of a structure away says nothing about it.
+        share, drawn = float(shares[0]), shares[1:][taking[i, 1:] > 0]
+        if not len(drawn):
+            drawn = np.full(1, np.nan)
         rows.append(
             {
                 "region": tree.labels[i].acronym,
                 "name": tree.labels[i].name,
                 "cells": int(cells[i]),
-                "with_second": int(seen),
+                "with_second": int(seen[i, 0]),
                 "share": share,
                 "chance": float(drawn.mean()),
                 "chance_low": float(np.percentile(drawn, 5)),
                 "chance_high": float(np.percentile(drawn, 95)),
                 "ratio": _over(share, drawn.mean()),
-                "z": _over(share - drawn.mean(), drawn.std(ddof=1) if draws > 1 else 0.0),
-                "p": (1 + sum(one >= seen for one in chance)) / (1 + draws) if cells[i] else np.nan,
+                "z": _over(share - drawn.mean(), drawn.std(ddof=1) if len(drawn) > 1 else 0.0),
+                "p": (1 + int((drawn >= share).sum())) / (1 + len(drawn)),
             }
         )
     return pd.DataFrame(rows, columns=list(_COEXPRESSION))
@@ -254,6 +263,30 @@ def _counted(counts: CellCounts, annotation: Annotation) -> tuple[pd.DataFrame, 
     """The cells that lie in a structure of the half that is counted, and its tree position."""
     cells = counts.cells[counts.cells["place"] == "region"]
     return cells, annotation.tree.positions(cells["id"].to_numpy(np.int64), annotation.name)
+
+
+def _staying(
+    counts: CellCounts, cells: pd.DataFrame, here: np.ndarray, annotation: Annotation
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Which cells are still in the brain when moved by minus a shift in the image, in um.
+
+    How the image turns and stretches into the annotation is told by the cells' places in
+    both: a straight line through them, near enough for so short a way.
+    """
+    mask, factor = tissue_mask(annotation, SIDES.get(counts.half, 0))
+    there = cells[["atlas_z", "atlas_y", "atlas_x"]].to_numpy(np.float64)
+    middle = here.mean(axis=0)
+    slope, _, rank, _ = np.linalg.lstsq(here - middle, there - there.mean(axis=0), rcond=None)
+    if rank < 3:
+        return lambda shift: np.full(len(here), True)
+
+    def stays(shift: np.ndarray) -> np.ndarray:
+        index = np.floor((there - shift @ slope + 0.5) / factor).astype(np.int64)
+        inside = ((index >= 0) & (index < mask.shape)).all(axis=1)
+        inside[inside] = mask[tuple(index[inside].T)]
+        return inside
+
+    return stays
 
 
 def _wanted(

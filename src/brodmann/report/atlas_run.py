@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from brodmann.atlas import (
     CellCounts,
+    Grid,
     coexpression,
     count_markers,
     proximity,
@@ -89,6 +90,7 @@ def count_files(
         raise RecipeError(
             "the spacing of the points is not known", "--spacing", fix="give micrometres as z,y,x"
         )
+    Grid(tuple(steps), orientation or "", None if shape is None else tuple(shape))
     counts: dict[str, CellCounts] = {}
     for number, path in enumerate(points):
         say("count cells", number, len(points), path.name)
