@@ -208,11 +208,12 @@ def cells_of_class(sheet: LightSheet, kind: str, low: np.ndarray, high: np.ndarr
     if (last <= first).any():
         first = last = np.zeros(3, np.int64)
     node, shape = sheet.grid.around(first * side - spacing, last * side + spacing)
+    ids = sheet.grid.ids_at(node, shape)
     found = Cells(
         *_draw(
             np.uint64(key_seed(sheet.seed, "light-sheet cells", kind)), first, last, counts, side,
             float(rate.max()), rate, spacing, np.array(sheet.shape), phases(), np.array(node),
-            np.array(sheet.grid.step), sheet.grid.tissue(node, shape), sheet.grid.ids(node, shape),
+            np.array(sheet.grid.step), sheet.grid.tissue(ids), ids,
         )
     )  # fmt: skip
     found = found._replace(id=found.id * len(CLASSES) + CLASSES.index(kind))

@@ -1,7 +1,7 @@
 """Slow things on the coarse grid of the annotation: region, distance to the border, light.
 
-They are worked out in tiles that lie at fixed places, so that what a block sees does not depend
-on the block.
+What needs its surroundings is worked out in tiles that lie at fixed places, so that what a block
+sees does not depend on the block.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from brodmann.datasets.phantoms.lightsheet.brain import SHAPES, fill_regions
 from brodmann.datasets.phantoms.lightsheet.hashing import clouds
 
 TILE = 16
-KEPT_TILES = 512
+KEPT_TILES = 2048
 DEEPEST_UM = 120.0
 """Distances to the border are cut here."""
 
@@ -35,7 +35,7 @@ class Grid:
     ----------
     step : (z, y, x) in um
     ids : callable
-        (first node, shape) -> region ids.
+        (first node, shape) -> region ids, uint32; kept as `ids_at`.
     table : (ids, tissue)
         See `markers.tissue_table`.
     """
@@ -57,52 +57,40 @@ class Grid:
         shape = [b - a for a, b in zip(first, last)]
         return (first[0], first[1], first[2]), (shape[0], shape[1], shape[2])
 
-    def ids(self, first: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
-        """Region ids, uint32."""
-        return self._gather(first, shape, 0)
-
-    def tissue(self, first: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
-        """Index of the tissue in `markers.NAMES`, int16."""
-        return self._gather(first, shape, 1)
+    def tissue(self, ids: np.ndarray) -> np.ndarray:
+        """Index of the tissue in `markers.NAMES` of each region id, int16; unknown ids have 0."""
+        known, tissue = self._table
+        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        return np.where(known[at] == ids, tissue[at], 0).astype(np.int16)
 
     def depth(self, first: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
-        """Distance to the border of tissue in um, positive within, float32."""
-        return self._gather(first, shape, 2)
-
-    def _gather(self, first: Any, shape: Any, which: int) -> np.ndarray:
-        out = np.empty(shape, (np.uint32, np.int16, np.float32)[which])
+        """Distance to the border of tissue in um at nodes, positive within, float32."""
+        out = np.empty(shape, np.float32)
         spans = [range(a // TILE, (a + n - 1) // TILE + 1) for a, n in zip(first, shape)]
         for at in product(*spans):
-            tile = self._tile(*at)[which]
             into, of = [], []
             for t, a, n in zip(at, first, shape):
                 low, high = max(t * TILE, a), min((t + 1) * TILE, a + n)
                 into.append(slice(low - a, high - a))
                 of.append(slice(low - t * TILE, high - t * TILE))
-            out[tuple(into)] = tile[tuple(of)]
+            out[tuple(into)] = self._tile(*at)[tuple(of)]
         return out
 
-    def _make(self, *at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _make(self, *at: int) -> np.ndarray:
         from scipy.ndimage import distance_transform_edt, gaussian_filter
 
         m = self._margin
         first = tuple(t * TILE - a for t, a in zip(at, m))
-        wide = self.ids_at(first, tuple(TILE + 2 * a for a in m))
-        known, tissue_of = self._table
-        where = np.minimum(np.searchsorted(known, wide), len(known) - 1)
-        tissue = np.where(known[where] == wide, tissue_of[where], 0).astype(np.int16)
-        inner = tuple(slice(a, a + TILE) for a in m)
-        solid = tissue > 0
+        solid = self.tissue(self.ids_at(first, tuple(TILE + 2 * a for a in m))) > 0
         if solid.all() or not solid.any():
-            depth = np.full((TILE,) * 3, self.deepest if solid.all() else -self.deepest, np.float32)
-        else:
-            # Half a step: the border lies between two nodes.
-            half = min(self.step) / 2
-            inside = np.minimum(distance_transform_edt(solid, self.step), self.deepest + half)
-            outside = np.minimum(distance_transform_edt(~solid, self.step), self.deepest + half)
-            signed = np.where(solid, inside - half, half - outside)
-            depth = gaussian_filter(signed, 1.0, truncate=3.0)[inner].astype(np.float32)
-        return wide[inner].astype(np.uint32), tissue[inner], depth
+            return np.full((TILE,) * 3, self.deepest if solid.all() else -self.deepest, np.float32)
+        # Half a step: the border lies between two nodes.
+        half = min(self.step) / 2
+        inside = np.minimum(distance_transform_edt(solid, self.step), self.deepest + half)
+        outside = np.minimum(distance_transform_edt(~solid, self.step), self.deepest + half)
+        signed = np.where(solid, inside - half, half - outside)
+        smooth = gaussian_filter(signed, 1.0, truncate=3.0)
+        return smooth[tuple(slice(a, a + TILE) for a in m)].astype(np.float32)
 
 
 def ellipsoid_ids(

@@ -244,7 +244,7 @@ def render(
     light = np.empty((2, *nodes), np.float32)
     seed, look = sheet.seed, sheet.look(marker.name)
     cloud_keys = np.array([key_seed(seed, "light-sheet light", n) for n in range(3)], np.uint64)
-    tissue = sheet.grid.tissue(node, nodes)
+    tissue = sheet.grid.tissue(sheet.grid.ids_at(node, nodes))
     extent = np.array(sheet.extent_um)
     fill_light(np.array(node), np.array(sheet.grid.step), extent, cloud_keys, tissue, level, light)
     signal = np.zeros(shape, np.float32)

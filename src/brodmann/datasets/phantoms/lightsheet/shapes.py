@@ -134,7 +134,7 @@ def th(rng: np.random.Generator) -> Beads:
 
 def iba1(rng: np.random.Generator) -> Beads:
     """A small, often drawn-out soma and thin processes that fork two or three times."""
-    r = rng.uniform(3.2, 4.6)
+    r = rng.uniform(3.5, 4.8)
     parts = [soma(rng, (r, r * rng.uniform(0.75, 1.0), r * rng.uniform(1.1, 1.8)))]
     for ahead in _directions(rng, int(rng.integers(5, 9))):
         parts += process(
@@ -149,7 +149,7 @@ def gfap(rng: np.random.Generator) -> Beads:
     parts = [soma(rng, (3.4, 3.2, 3.8), 0.2)]
     for ahead in _directions(rng, int(rng.integers(6, 12))):
         parts += process(
-            rng, 4.2 * ahead, ahead, rng.uniform(16, 36), (1.05, 0.45), 3.2, 0.15, 0.25, (1, 1), 0.6
+            rng, 4.2 * ahead, ahead, rng.uniform(16, 36), (0.85, 0.4), 4.6, 0.15, 0.25, (1, 1), 0.6
         )
     return np.concatenate(parts)
 

@@ -14,7 +14,7 @@ from brodmann.datasets.phantoms.lightsheet.shapes import SHAPES
 
 EACH = {"NeuN": 3, "cFos": 3, "PV": 3, "TH": 3, "Iba1": 4, "GFAP": 4, "debris": 2}
 """Shapes at each sub-voxel place."""
-TAIL, TAIL_Z, TAIL_YX = 0.22, 1.7, 4.0
+TAIL, TAIL_Z, TAIL_YX = 0.35, 1.7, 4.0
 """Share of light that is scattered or out of focus, and how many times wider it spreads."""
 FAINTEST = 0.004
 """Of the brightness of the median cell: less is not drawn."""

@@ -21,7 +21,7 @@ from brodmann.datasets.phantoms.lightsheet.markers import (
 from brodmann.datasets.phantoms.lightsheet.render import Look, render
 
 SPACING_UM = (4.0, 1.8, 1.8)
-BLUR_UM = (4.5, 1.3, 1.3)
+BLUR_UM = (5.0, 1.3, 1.3)
 ANNOTATION_UM = (25.0, 25.0, 25.0)
 FINEST_UM, COARSEST_UM = 0.9, 25.0
 LONGEST = 1 << 20
