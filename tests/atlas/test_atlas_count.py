@@ -255,6 +255,9 @@ def test_markers_are_counted_apart_and_columns_kept():
     assert list(found) == ["cFos", "NeuN"]
     assert [one.region("all")["cells"] for one in found.values()] == [3, 3]
     assert {"score", "marker"} <= set(found["cFos"].cells.columns)
+    table.loc[2, "marker"] = None
+    with pytest.raises(DataError, match=r"without a marker.*1 of 6"):
+        count_markers(Points(table), (100, 100, 100), made_brain())
     assert list(count_markers(points_of(left_cells(6)), (100, 100, 100), made_brain())) == ["cells"]
 
 

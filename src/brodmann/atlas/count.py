@@ -167,6 +167,11 @@ def count_markers(
     """`count_cells` for each marker, in the order of first sight; "cells" without markers."""
     if "marker" not in points.table.columns:
         return {"cells": count_cells(points, spacing, annotation, transform, **options)}
+    nameless = int(points.table["marker"].isna().sum())
+    if nameless:
+        raise DataError(
+            "cells without a marker", "column 'marker'", f"{nameless:,} of {len(points):,}"
+        )
     found = {}
     for marker in dict.fromkeys(points.table["marker"]):
         own = Points(points.table[points.table["marker"] == marker], f"marker {marker}")
