@@ -550,6 +550,26 @@ class TestAnnotations:
         assert theirs.table["region"].tolist() == table["region"].tolist()
         assert theirs.table["marker"].tolist() == table["marker"].tolist()
 
+    @pytest.mark.parametrize("sharded", [False, True])
+    def test_neuroglancer_reads_both_indices(self, tmp_path, sharded):
+        pytest.importorskip("tensorstore")
+        from neuroglancer.read_precomputed_annotations import AnnotationReader
+
+        points = made(3000, region=np.arange(3000) * 997)
+        folder = tmp_path / "cells"
+        write_annotations(folder, points, SPACING, shape=SHAPE, limit=100, sharded=sharded)
+        reader = AnnotationReader(f"file://{folder}/")
+        wanted = points.coordinates[:, ::-1] + 0.5
+        names = [one.id for one in reader.properties]
+        for row in (0, 1, 1023, 1024, 2999):
+            found = reader.by_id[row]
+            assert np.allclose(found.point, wanted[row], atol=1e-4)
+            assert dict(zip(names, found.props))["region"] == row * 997
+        low, high = np.array([50, 60, 20]), np.array([90, 100, 80])
+        seen = reader.get_within_spatial_bounds(lower_bound=low, upper_bound=high)
+        inside = np.flatnonzero(((wanted >= low) & (wanted <= high)).all(axis=1))
+        assert sorted(int(one.id) for one in seen) == inside.tolist()
+
     def test_read_back(self, tmp_path):
         for count in (0, 1, 300):
             points = made(count)
