@@ -146,8 +146,10 @@ def test_orientation_is_not_guessed(tmp_path, ids, table):
 def test_a_brainglobe_folder(tmp_path, ids):
     folder = tmp_path / "made_mouse_100um_v1.2"
     folder.mkdir()
-    tifffile.imwrite(folder / "annotation.tiff", ids)
-    tifffile.imwrite(folder / "hemispheres.tiff", np.full(ids.shape, 2, np.uint8))
+    tifffile.imwrite(folder / "annotation.tiff", ids, photometric="minisblack")
+    tifffile.imwrite(
+        folder / "hemispheres.tiff", np.full(ids.shape, 2, np.uint8), photometric="minisblack"
+    )
     facts = {"resolution": [25, 50, 100], "orientation": "asr", "symmetric": False}
     (folder / "metadata.json").write_text(json.dumps(facts))
     rows = [

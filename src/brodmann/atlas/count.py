@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brodmann.atlas.annotation import LEFT, RIGHT, SIDES, Annotation
+from brodmann.atlas.brainreg import Brainreg
 from brodmann.atlas.grid import Grid, with_extent
 from brodmann.atlas.passes import look_up
 from brodmann.atlas.transform import SameSpace, Transform
@@ -98,8 +99,8 @@ def count_cells(
     shape : sequence of int, optional
         Voxels of the image along (z, y, x). Needed to turn an axis round.
     half : {"auto", "both", "left", "right"}
-        Which half brain there is tissue of. "auto": one half where the annotation has but one,
-        or where under 2 % of at least 50 cells lie on the other side.
+        Which half brain there is tissue of. "auto": the half that brainreg registered, the one
+        that the annotation has, or one where under 2 % of at least 50 cells lie on the other side.
     allow_outside : bool
         Count even when most points lie outside the annotation's box.
 
@@ -150,7 +151,8 @@ def count_cells(
     for side in (0, LEFT, RIGHT):
         kept = (positions >= 0) & (sides == side)
         counted[side] = np.bincount(positions[kept], minlength=len(tree))
-    chosen, notes = _half(half, annotation, counted)
+    registered = transform.half if isinstance(transform, Brainreg) else annotation.half
+    chosen, notes = _half(half, annotation, counted, registered)
     if not annotation.has_sides:
         notes.append(
             "Left and right are not told apart: the orientation of the annotation is not known."
@@ -215,15 +217,17 @@ def _check_inside(ids: np.ndarray, points: Points, image: Grid, annotation: Anno
     )
 
 
-def _half(half: str, annotation: Annotation, counted: np.ndarray) -> tuple[str, list[str]]:
+def _half(
+    half: str, annotation: Annotation, counted: np.ndarray, registered: str
+) -> tuple[str, list[str]]:
     """Which half is counted, and what to say about it."""
     if not annotation.has_sides or half == "both":
         return "both", []
     if half in SIDES:
         return half, [f"Only the {half} hemisphere is counted, as asked."]
-    if annotation.half:
-        note = f"Only the {annotation.half} hemisphere was registered, so only it is counted."
-        return annotation.half, [note]
+    if registered:
+        note = f"Only the {registered} hemisphere was registered, so only it is counted."
+        return registered, [note]
     sizes = annotation.sizes
     for side, voxels, other in (
         ("left", sizes.left, sizes.right),

@@ -239,11 +239,11 @@ def _section(
     height, width = plane.shape
     axes.imshow(picture, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
     known = np.where(positions >= 0, groups[positions] + 1, 0)
-    for ids, color, wide in ((positions, FINE, 0.55), (known, STRONG, 0.95)):
+    for ids, outside, color, wide in ((positions, -1, FINE, 0.55), (known, 0, STRONG, 0.95)):
+        # Where the brain reaches the edge of the picture it has a border, too.
+        lines = edges(np.pad(ids, 1, constant_values=outside)) - 1
         axes.add_collection(
-            LineCollection(
-                edges(ids), colors=color, linewidths=points(wide), capstyle="projecting"
-            ),
+            LineCollection(lines, colors=color, linewidths=points(wide), capstyle="projecting"),
             autolim=False,
         )
     axes.set(xlim=(-0.5, width + 0.5), ylim=(height + 0.5, -0.5))
