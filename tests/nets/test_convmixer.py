@@ -98,6 +98,17 @@ def test_depthwise_gradients_are_torchs(kernel):
         assert torch.allclose(ours.grad, other.grad, atol=1e-4)
 
 
+def test_a_skip_adds_the_inputs_of_each_voxel():
+    torch.manual_seed(0)
+    net = convmixer(2, 1, (8,), (PATCH,), (KERNEL,), depth=1, skip=True).eval()
+    image = torch.randn(1, 2, 4, 8, 8)
+    whole, weights = net(image), net.skip.weight.flatten()
+    alone, net.skip = net.skip, None
+    added = whole - net(image)
+    expected = (image * weights.view(1, 2, 1, 1, 1)).sum(1, keepdim=True) + alone.bias
+    assert torch.allclose(added, expected, atol=1e-5)
+
+
 def test_an_answer_depends_on_its_reach_and_on_no_more():
     net = made(patch=(1, 2, 2), kernel=(1, 3, 5), depth=2, outputs=1).eval()
     assert net.reach == (0, 5, 9)

@@ -127,7 +127,7 @@ def test_intensity_is_of_the_tissue():
         30, rel=0.03
     )
     hard = 1000 + noise + 300 * np.sin(np.arange(80) / 25)
-    hard[rng.random(hard.shape) < 0.01] += 4000
+    hard[rng.random(hard.shape) < 0.001] += 4000
     hard[:, :30] = rng.normal(100, 5, (40, 30, 80))
     other = measure_intensity(Volume(hard, "zyx", (4.0, 2.0, 2.0)))
     assert other.deviation == pytest.approx(flat.deviation, rel=0.35)
@@ -280,11 +280,11 @@ def test_a_net_learns_a_step_of_the_problem():
 
     torch.manual_seed(0)
     problem = PROBLEMS["cells"](None, None)
-    net = build_net({"kind": "convmixer", "features": [8], "strides": [[1, 2, 2]], "depth": 1}, 1)
+    net = build_net({"kind": "convmixer", "features": [8], "strides": [[2, 4, 4]], "depth": 1}, 1)
     batch = CellBatches(cases(), (8, 16, 16), 2, Turns(), 0)[0]
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.02)
     losses = []
-    for _ in range(20):
+    for _ in range(15):
         loss = problem.step(net, batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
@@ -293,6 +293,6 @@ def test_a_net_learns_a_step_of_the_problem():
     assert losses[-1] < 0.5 * losses[0]
     evidence = problem.validate(net, batch) + problem.validate(net, batch)
     assert problem.summarise(evidence)["val_loss"] == pytest.approx(
-        float(problem.step(net, batch)["loss"]), rel=0.2
+        float(problem.step(net, batch)["loss"].detach()), rel=0.2
     )
     assert problem.targets(sample()).max() == 1

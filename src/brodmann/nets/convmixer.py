@@ -26,6 +26,7 @@ def convmixer(
     kernels: Sequence[Sequence[int]] | None = None,
     *,
     depth: int = 8,
+    skip: bool = False,
 ) -> ConvMixer:
     """A ConvMixer with an answer for each voxel, 2D or 3D.
 
@@ -44,6 +45,9 @@ def convmixer(
     depth : int
         Blocks of a depthwise convolution, which its input is added to, and a pointwise one,
         each followed by GELU and BatchNorm.
+    skip : bool
+        Add to each voxel's answer a weighted sum of its own inputs, so that what is fine need
+        not pass through tokens.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def convmixer(
         raise RecipeError("patches are 1 or more, kernels odd", "net", (patch, kernel))
     if width < 1 or depth < 1:
         raise RecipeError("width and depth are 1 or more", "net", (width, depth))
-    return ConvMixer(in_channels, num_classes, width, depth, tuple(patch), tuple(kernel))
+    return ConvMixer(in_channels, num_classes, width, depth, tuple(patch), tuple(kernel), skip)
 
 
 class ConvMixer(nn.Module):
@@ -94,6 +98,7 @@ class ConvMixer(nn.Module):
         depth: int,
         patch: tuple[int, ...],
         kernel: tuple[int, ...],
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels, self.num_classes, self.patch = in_channels, num_classes, patch
@@ -105,6 +110,7 @@ class ConvMixer(nn.Module):
         )
         self.blocks = nn.Sequential(*(Block(width, kernel) for _ in range(depth)))
         self.head = pointwise(width, num_classes * math.prod(patch), ndim)
+        self.skip = pointwise(in_channels, num_classes, ndim) if skip else None
 
     def forward(self, image: Tensor) -> Tensor:
         """(n, in_channels, *spatial) -> logits (n, num_classes, *spatial)."""
@@ -123,7 +129,8 @@ class ConvMixer(nn.Module):
                 f"use multiples of {self.patch}",
             )
         tokens = self.embed(image.contiguous(memory_format=CHANNELS_LAST[ndim]))
-        return unpatched(self.head(self.blocks(tokens)), self.patch)
+        answer = unpatched(self.head(self.blocks(tokens)), self.patch)
+        return answer if self.skip is None else answer + self.skip(image)
 
 
 class Block(nn.Module):

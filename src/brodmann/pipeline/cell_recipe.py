@@ -17,7 +17,7 @@ from brodmann.pipeline.recipe import (
     set_key,
 )
 from brodmann.problems.cells.batches import Target, Turns
-from brodmann.problems.cells.intensity import Contrast
+from brodmann.problems.cells.intensity import Contrast, contrast_from
 from brodmann.problems.cells.net_detector import build_net
 
 
@@ -30,11 +30,13 @@ class ContrastSection(Section):
     unit: float = Field(1.0, gt=0)
     floor: float = Field(300.0, gt=0)
     compress: bool = True
+    blobs_um: list[list[float]] = Field(default_factory=list)
+    """Deviations of Laplacians of Gaussian that nets see as further channels."""
 
     def made(self, **changes: Any) -> Contrast:
         """The contrast."""
         fields = self.model_dump() | changes
-        return Contrast(**fields | {"background_um": tuple(fields["background_um"])})
+        return contrast_from(fields)
 
 
 class TargetSection(Section):

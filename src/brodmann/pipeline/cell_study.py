@@ -164,11 +164,17 @@ class CellStudy:
         return heat
 
     def _log(self, row: CellRow, train: list[str], note: str) -> tuple[Detector, Choice]:
-        contrast = self.recipe.settings(row)[0].made(compress=False)
-        spacing, best = self.data[0].image.spacing, None
+        contrast = self.recipe.settings(row)[0].made(compress=False, blobs_um=())
+        image, best = self.data[0].image, None
         for done, sigma in enumerate(row.sigmas_um, 1):
             tried = LaplacianOfGaussian(
-                spacing, tuple(sigma), tuple(self.recipe.radii[0]), 0.0, contrast, row.name
+                image.spacing,
+                tuple(sigma),
+                tuple(self.recipe.radii[0]),
+                0.0,
+                contrast,
+                row.name,
+                image.num_channels,
             )
             choice = self._choose(row, tried, train, 0.0)
             if best is None or choice.f1 > best[1].f1:
@@ -191,7 +197,8 @@ class CellStudy:
         ]
         image = self.data[0].image
         options = row.net.made()
-        net = seeded_net(key_seed(seed, "net"), lambda: build_net(options, image.num_channels))
+        inputs = look.channels(image.num_channels)
+        net = seeded_net(key_seed(seed, "net"), lambda: build_net(options, inputs))
         fields = Schedule.__dataclass_fields__
         schedule = Schedule(**{k: v for k, v in section.model_dump().items() if k in fields})
         net, _ = fit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -140,6 +140,9 @@ class Contrast:
         The least background for `root` and `background`, in grey levels.
     compress : bool
         Take asinh at the end: linear to about the unit, logarithmic beyond.
+    blobs_um : tuple of tuple of float
+        For each deviation (z, y, x) of a Gaussian a further channel for each that there is: the
+        negated Laplacian of Gaussian of the contrast, which says how like a blob it is.
 
     Example
     -------
@@ -157,8 +160,11 @@ class Contrast:
     unit: float = 1.0
     floor: float = 300.0
     compress: bool = True
+    blobs_um: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        if any(not (math.isfinite(n) and n > 0) for sigma in self.blobs_um for n in sigma):
+            raise RecipeError("deviations are above 0", "contrast.blobs_um", self.blobs_um)
         if self.scale not in get_args(Scale):
             raise RecipeError(
                 "unknown scale",
@@ -189,7 +195,22 @@ class Contrast:
         return replace(self, **changes)
 
     def halo(self, spacing: Sequence[float]) -> tuple[int, ...]:
-        """Voxels to each side that the background of a voxel is made of."""
+        """Voxels to each side that the contrast of a voxel is made of."""
+        widest = [0] * len(spacing)
+        for sigma in self.blobs_um:
+            if len(sigma) != len(spacing):
+                raise RecipeError(
+                    f"a blob has {len(spacing)} deviations here", "contrast.blobs_um", list(sigma)
+                )
+            reach = [gaussian_reach(um / step) for um, step in zip(sigma, spacing)]
+            widest = [max(pair) for pair in zip(widest, reach)]
+        return tuple(a + b for a, b in zip(widest, self._ground(spacing)))
+
+    def channels(self, recorded: int) -> int:
+        """Channels that it makes of those recorded."""
+        return recorded * (1 + len(self.blobs_um))
+
+    def _ground(self, spacing: Sequence[float]) -> tuple[int, ...]:
         if not self.background_um:
             return (0,) * len(spacing)
         if len(self.background_um) != len(spacing):
@@ -205,7 +226,7 @@ class Contrast:
     def apply(
         self, values: np.ndarray, spacing: Sequence[float], intensity: Intensity
     ) -> np.ndarray:
-        """(c, *spatial) of any dtype -> float32 of the same shape.
+        """(c, *spatial) of any dtype -> float32 (`channels(c)`, *spatial).
 
         `intensity` is that of the whole volume. Within `halo` of the array's border the
         background is that of a mirrored image.
@@ -217,9 +238,9 @@ class Contrast:
             changed = (values - values.mean(axes, keepdims=True)) / (
                 self.unit * np.where(spread > 0, spread, 1)
             )
-            return np.arcsinh(changed) if self.compress else changed
+            return self._finished(changed, spacing)
         if self.background_um:
-            sides = [2 * r + 1 for r in self.halo(spacing)]
+            sides = [2 * r + 1 for r in self._ground(spacing)]
             ground = np.stack([box_mean(channel, sides) for channel in values])
         else:
             ground = np.float32(intensity.level)
@@ -231,7 +252,80 @@ class Contrast:
         else:
             base = np.maximum(ground, np.float32(self.floor))
             changed /= np.float32(self.unit) * (np.sqrt(base) if self.scale == "root" else base)
+        return self._finished(changed, spacing)
+
+    def _finished(self, changed: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+        parts = [changed]
+        for sigma in self.blobs_um:
+            steps = [um / step for um, step in zip(sigma, spacing)]
+            parts.append(np.stack([blobness(channel, steps) for channel in changed]))
+        changed = np.concatenate(parts) if len(parts) > 1 else changed
         return np.arcsinh(changed, out=changed) if self.compress else changed
+
+
+TRUNCATE = 4.0
+"""A Gaussian ends after so many deviations."""
+
+
+def gaussian_reach(sigma: float) -> int:
+    """Voxels to each side of a Gaussian's middle.
+
+    >>> gaussian_reach(1.5)
+    6
+    """
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def blobness(values: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
+    """Scale-normalised, negated Laplacian of Gaussian; `sigma` in voxels. A flat image has none.
+
+    >>> spot = np.zeros((1, 9, 9), np.float32)
+    >>> spot[0, 4, 4] = 1
+    >>> heat = blobness(spot, (1.0, 1.5, 1.5))
+    >>> bool(heat[0, 4, 4] == heat.max() > 0)
+    True
+    """
+    from scipy.ndimage import correlate1d
+
+    # Along one axis at a time: `bent` holds the sum of second derivatives so far.
+    smooth, bent = values, np.zeros_like(values)
+    for axis, deviation in enumerate(sigma):
+        kernel, second = _gaussian(deviation), _second(deviation)
+        if axis:
+            bent = correlate1d(bent, kernel, axis, mode="reflect")
+        bent -= correlate1d(smooth, second, axis, mode="reflect")
+        if axis < len(sigma) - 1:
+            smooth = correlate1d(smooth, kernel, axis, mode="reflect")
+    return bent
+
+
+def _gaussian(sigma: float) -> np.ndarray:
+    reach = gaussian_reach(sigma)
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    return kernel / kernel.sum()
+
+
+def _second(sigma: float) -> np.ndarray:
+    """sigma ** 2 times the second derivative; sums to 0."""
+    kernel, reach = _gaussian(sigma), gaussian_reach(sigma)
+    bend = (np.arange(-reach, reach + 1) ** 2 / sigma**2 - 1) * kernel
+    return bend - bend.sum() * kernel
+
+
+def contrast_from(tree: dict[str, Any]) -> Contrast:
+    """A contrast as YAML holds it: lists for tuples."""
+    sides = tuple(map(float, tree["background_um"]))
+    blobs = tuple(tuple(map(float, sigma)) for sigma in tree.get("blobs_um", ()))
+    return Contrast(**tree | {"background_um": sides, "blobs_um": blobs})
+
+
+def contrast_tree(contrast: Contrast) -> dict[str, Any]:
+    """A contrast as YAML can hold it."""
+    lists = {
+        "background_um": list(contrast.background_um),
+        "blobs_um": [list(sigma) for sigma in contrast.blobs_um],
+    }
+    return asdict(contrast) | lists
 
 
 def box_mean(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from brodmann.core import RecipeError
+from brodmann.core import ModelError, RecipeError
 from brodmann.problems.cells.detector import card_of, write_detector
-from brodmann.problems.cells.intensity import Contrast, Intensity
-
-TRUNCATE = 4.0
-"""The kernel ends after so many deviations."""
+from brodmann.problems.cells.intensity import (
+    Contrast,
+    Intensity,
+    blobness,
+    contrast_from,
+    contrast_tree,
+    gaussian_reach,
+)
 
 
 @dataclass
@@ -32,6 +36,8 @@ class LaplacianOfGaussian:
         In units of the contrast.
     contrast : Contrast
         What the filter is given.
+    channels : int
+        Of several channels each voxel takes the highest heat.
 
     Example
     -------
@@ -49,14 +55,15 @@ class LaplacianOfGaussian:
     threshold: float
     contrast: Contrast = field(default_factory=lambda: Contrast(compress=False))
     name: str = "Laplacian of Gaussian"
+    channels: int = 1
 
     def __post_init__(self) -> None:
+        if self.contrast.blobs_um:
+            raise RecipeError("a Laplacian of Gaussian takes no further channels", "blobs_um")
         if len(self.sigma_um) != len(self.spacing) or not min(self.sigma_um) > 0:
             raise RecipeError(
                 f"sigma_um has {len(self.spacing)} numbers above 0", "sigma_um", self.sigma_um
             )
-
-    channels = 1
 
     @property
     def sigma(self) -> tuple[float, ...]:
@@ -66,7 +73,7 @@ class LaplacianOfGaussian:
     @property
     def halo(self) -> tuple[int, ...]:
         ground = self.contrast.halo(self.spacing)
-        return tuple(len(_gaussian(s)) // 2 + h for s, h in zip(self.sigma, ground))
+        return tuple(gaussian_reach(s) + h for s, h in zip(self.sigma, ground))
 
     @property
     def multiple(self) -> tuple[int, ...]:
@@ -74,29 +81,27 @@ class LaplacianOfGaussian:
 
     def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
         """See `Detector.heat`."""
-        from scipy.ndimage import correlate1d
-
-        values = np.asarray(raw).reshape((1, *np.shape(raw)[-len(self.spacing) :]))
-        smooth = self.contrast.apply(values, self.spacing, intensity)[0]
-        # Along one axis at a time: `bent` holds the sum of second derivatives so far.
-        bent = np.zeros_like(smooth)
-        for axis, sigma in enumerate(self.sigma):
-            kernel, second = _gaussian(sigma), _second(sigma)
-            bent = correlate1d(bent, kernel, axis, mode="reflect")
-            bent -= correlate1d(smooth, second, axis, mode="reflect")
-            smooth = correlate1d(smooth, kernel, axis, mode="reflect")
-        return bent
+        raw = np.asarray(raw)
+        raw = raw[None] if raw.ndim == len(self.spacing) else raw
+        if raw.ndim != len(self.spacing) + 1 or len(raw) != self.channels:
+            raise ModelError(
+                f"the detector takes {self.channels} channels of a {len(self.spacing)}D image",
+                self.name,
+                f"shape {raw.shape}",
+            )
+        values = self.contrast.apply(raw, self.spacing, intensity)
+        return np.max([blobness(channel, self.sigma) for channel in values], 0)
 
     def save(self, folder: Path) -> Path:
         """Write `detector.yaml` and a card."""
         tree = {
             "name": self.name,
+            "channels": self.channels,
             "spacing": list(self.spacing),
             "sigma_um": list(self.sigma_um),
             "radius": list(self.radius),
             "threshold": float(self.threshold),
-            "contrast": asdict(self.contrast)
-            | {"background_um": list(self.contrast.background_um)},
+            "contrast": contrast_tree(self.contrast),
         }
         return write_detector(folder, "log", tree, card_of(self, {"sigma": tree["sigma_um"]}))
 
@@ -110,23 +115,5 @@ class LaplacianOfGaussian:
             float(tree["threshold"]),
             contrast_from(tree["contrast"]),
             str(tree["name"]),
+            int(tree["channels"]),
         )
-
-
-def contrast_from(tree: dict[str, Any]) -> Contrast:
-    """A contrast as YAML holds it."""
-    return Contrast(**tree | {"background_um": tuple(map(float, tree["background_um"]))})
-
-
-def _gaussian(sigma: float) -> np.ndarray:
-    reach = int(TRUNCATE * sigma + 0.5)
-    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    return kernel / kernel.sum()
-
-
-def _second(sigma: float) -> np.ndarray:
-    """sigma ** 2 times the second derivative; sums to 0, so that a flat image has no heat."""
-    kernel = _gaussian(sigma)
-    reach = len(kernel) // 2
-    bend = (np.arange(-reach, reach + 1) ** 2 / sigma**2 - 1) * kernel
-    return bend - bend.sum() * kernel

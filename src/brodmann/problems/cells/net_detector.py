@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, combinations
 from pathlib import Path
@@ -18,12 +18,19 @@ from torch import Tensor, nn
 from brodmann.core import ModelError
 from brodmann.core.files import make_folder, written_beside
 from brodmann.nets import NETS
+from brodmann.nets.convmixer import ConvMixer
 from brodmann.problems.cells.detector import card_of, write_detector
-from brodmann.problems.cells.intensity import Contrast, Intensity
-from brodmann.problems.cells.log import contrast_from
+from brodmann.problems.cells.intensity import (
+    Contrast,
+    Intensity,
+    contrast_from,
+    contrast_tree,
+)
 from brodmann.problems.cells.reach import reach_of, with_batch_norm
 
 WEIGHTS = "model.safetensors"
+RARE = -4.0
+"""Logit of how likely a voxel is a cell's before anything is learned."""
 
 
 def build_net(options: dict[str, Any], channels: int) -> nn.Module:
@@ -36,7 +43,22 @@ def build_net(options: dict[str, Any], channels: int) -> nn.Module:
     features, strides, kernels = own.pop("features"), own.pop("strides"), own.pop("kernels", None)
     if kind == "plain-unet":
         own["deep_supervision"] = False
-    return with_batch_norm(NETS[kind](channels, 1, features, strides, kernels, **own))
+    return _rare(with_batch_norm(NETS[kind](channels, 1, features, strides, kernels, **own)))
+
+
+def _rare(net: nn.Module) -> nn.Module:
+    """The last layer says at first that cells are rare (Lin et al. 2017), and no more.
+
+    A convmixer with a skip begins as the weighted sum of its inputs that the skip is.
+    """
+    if isinstance(net, ConvMixer):
+        nn.init.constant_(net.head.bias, RARE)
+        if net.skip is not None:
+            nn.init.zeros_(net.head.weight)
+            nn.init.zeros_(net.skip.bias)
+    elif hasattr(net, "decoder"):
+        nn.init.constant_(net.decoder.seg_layers[-1].bias, RARE)
+    return net
 
 
 @dataclass
@@ -46,7 +68,7 @@ class NetDetector:
     Attributes
     ----------
     nets : sequence of nn.Module
-        (n, channels, *spatial) -> logits (n, 1, *spatial).
+        (n, contrast.channels(channels), *spatial) -> logits (n, 1, *spatial).
     net_options : dict
         See `build_net`.
     spacing : tuple of float
@@ -57,6 +79,7 @@ class NetDetector:
         In 0..1.
     contrast : Contrast
     channels : int
+        As recorded.
     mirror : tuple of int
         Spatial axes to mirror; all combinations are averaged.
     facts : dict
@@ -143,7 +166,7 @@ class NetDetector:
         """Write `model.safetensors`, `detector.yaml` and a card."""
         folder = make_folder(folder)
         tensors = {
-            f"{number}.{name}": tensor.detach().cpu().contiguous()
+            f"{number}.{name}": tensor.detach().cpu().contiguous().clone()
             for number, net in enumerate(self.nets)
             for name, tensor in net.state_dict().items()
         }
@@ -157,8 +180,7 @@ class NetDetector:
             "spacing": list(self.spacing),
             "radius": list(self.radius),
             "threshold": float(self.threshold),
-            "contrast": asdict(self.contrast)
-            | {"background_um": list(self.contrast.background_um)},
+            "contrast": contrast_tree(self.contrast),
             "mirror": list(self.mirror),
             "facts": self.facts,
         }
@@ -176,7 +198,9 @@ class NetDetector:
         """What `save` wrote."""
         path = folder / WEIGHTS
         options, channels = dict(tree["net"]), int(tree["channels"])
-        nets = [build_net(options, channels) for _ in range(int(tree["nets"]))]
+        contrast = contrast_from(tree["contrast"])
+        seen = contrast.channels(channels)
+        nets = [build_net(options, seen) for _ in range(int(tree["nets"]))]
         try:
             with safe_open(path, "pt") as file:
                 for number, net in enumerate(nets):
@@ -199,7 +223,7 @@ class NetDetector:
             tuple(map(float, tree["spacing"])),
             tuple(map(int, tree["radius"])),
             float(tree["threshold"]),
-            contrast_from(tree["contrast"]),
+            contrast,
             channels,
             tuple(map(int, tree["mirror"])),
             str(tree["name"]),

@@ -63,7 +63,7 @@ class Cells:
 
     def validate(self, net: nn.Module, batch: dict[str, Tensor]) -> np.ndarray:
         """(summed focal loss, batches) of one batch."""
-        return np.array([float(self.step(net, batch)["loss"]), 1.0])
+        return np.array([float(self.step(net, batch)["loss"].detach()), 1.0])
 
     def summarise(self, evidence: np.ndarray) -> dict[str, float]:
         """Mean loss of crops that are not trained on."""

@@ -58,18 +58,29 @@ def with_batch_norm(net: nn.Module, momentum: float = 0.05) -> nn.Module:
     Instance normalisation looks at the whole block: answers would change at seams, and noise in
     an empty block would be blown up to look like cells.
     """
-    for name, part in list(net.named_children()):
-        if isinstance(part, (nn.InstanceNorm2d, nn.InstanceNorm3d)):
-            kind = NORM[2 if isinstance(part, nn.InstanceNorm2d) else 3]
-            setattr(net, name, kind(part.num_features, part.eps, momentum, part.affine))
-        else:
-            with_batch_norm(part, momentum)
+    # A part may hang at several places of the tree, and must stay one part.
+    made: dict[nn.Module, nn.Module] = {}
+
+    def walk(whole: nn.Module) -> None:
+        for name, part in list(whole.named_children()):
+            if isinstance(part, (nn.InstanceNorm2d, nn.InstanceNorm3d)):
+                if part not in made:
+                    kind = NORM[2 if isinstance(part, nn.InstanceNorm2d) else 3]
+                    made[part] = kind(part.num_features, part.eps, momentum, part.affine)
+                setattr(whole, name, made[part])
+            elif part not in seen:
+                seen.add(part)
+                walk(part)
+
+    seen: set[nn.Module] = set()
+    walk(net)
     return net
 
 
 def _unet_reach(net: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    strides = [_each(stage_stride) for stage_stride in net.encoder.strides]
-    kernels = [_each(kernel) for kernel in net.encoder.kernel_sizes]
+    ndim = next(p.ndim for p in net.parameters()) - 2
+    strides = [_each(stride, ndim) for stride in net.encoder.strides]
+    kernels = [_each(kernel, ndim) for kernel in net.encoder.kernel_sizes]
     convs = [len(_convs(stage)) for stage in net.encoder.stages]
     back = [len(_convs(stage)) for stage in reversed(net.decoder.stages)]
     reach, multiple = [], []
@@ -122,5 +133,5 @@ def _convs(stage: nn.Module) -> list[nn.Module]:
     return [m for m in stage.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
 
 
-def _each(value: int | Sequence[int]) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+def _each(value: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (int(value),) * ndim
