@@ -4,6 +4,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -426,6 +427,53 @@ def test_animals_differ():
     assert np.std([b.look("cFos").gain for b in brains]) > 0.05
     same = [animal(n, variation=0.0) for n in range(3)]
     assert {(b.density, b.brightness) for b in same} == {(1.0, 1.0)}
+
+
+def looks(patches):
+    """Noise (counts), correlation over a voxel (z, x) and width of cells (z, x; voxels)."""
+    noise, near, cells = [], [], []
+    for image, centres in patches:
+        image = image.astype(float)
+        bend = image[:, :, 2:] - 2 * image[:, :, 1:-1] + image[:, :, :-2]
+        noise.append(np.median(np.abs(bend)) / 0.6745 / np.sqrt(6))
+        level = np.median(image)
+        flat = np.clip(image - level, -800, 800)
+        near.append([np.corrcoef(flat[:-1].ravel(), flat[1:].ravel())[0, 1],
+                     np.corrcoef(flat[..., :-1].ravel(), flat[..., 1:].ravel())[0, 1]])  # fmt: skip
+        reach = np.array([6, 12, 12])
+        for at in np.rint(centres).astype(int):
+            if (at >= reach).all() and (at < np.array(image.shape) - reach).all():
+                box = tuple(slice(a - r, a + r + 1) for a, r in zip(at, reach))
+                cells.append(image[box] - level)
+    mean = np.mean(cells, 0)
+    widths = []
+    for line in (mean[:, 12, 12], mean[6, 12]):
+        fine = np.interp(np.linspace(0, len(line) - 1, 2001), np.arange(len(line)), line)
+        step = (len(line) - 1) / 2000
+        widths.append((fine > (fine.max() + fine.min()) / 2).sum() * step)
+    return np.median(noise), np.median(near, axis=0), np.array(widths)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name, folder", [("cFos", "cFos"), ("Iba1", "microglia")])
+def test_patches_look_like_real_ones(real_data, name, folder):
+    import tifffile
+
+    table = pd.read_csv(real_data / "cells" / "delivr" / folder / "centres.csv")
+    real = []
+    for volume, rows in table.groupby("volume"):
+        image = tifffile.imread(real_data / "cells" / "delivr" / folder / f"{volume}.tif")
+        # Patches with a border, or of brains far dimmer than the rest, say little of tissue.
+        if np.percentile(image, 2) > 800:
+            real.append((image, rows[["z", "y", "x"]].to_numpy()))
+    assert len(real) >= 4
+    data = phantom_lightsheet(name, (100,) * 3, 1, 0, 0, patches=4, spacing_um=(6, 1.62, 1.62))
+    made = [(s.image.numpy(), s.points.coordinates) for s in data if len(s.points) > 10]
+    (noise, near, widths), (real_noise, real_near, real_widths) = looks(made), looks(real)
+    print(name, (noise, near, widths), (real_noise, real_near, real_widths))
+    assert 0.6 < noise / real_noise < 1.6
+    assert np.abs(near - real_near).max() < 0.25
+    assert (widths / real_widths > 0.55).all() and (widths / real_widths < 1.5).all()
 
 
 @pytest.mark.parametrize(
