@@ -58,8 +58,8 @@ def write_lightsheet(
     pyramid : bool
         Add the coarser levels to the images.
     engine : Engine, optional
-        Who renders the blocks; one block is one shard of 256 x 256 x 256 voxels, some 300 MB
-        of memory. Serial by default.
+        Who renders the blocks; one block is one shard of 256 x 256 x 256 voxels, some 0.9 GB
+        of memory a worker. Serial by default.
     report : callable, optional
         See `run_blocks`.
 
