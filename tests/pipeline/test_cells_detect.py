@@ -48,7 +48,7 @@ def cases(draw):
     return volume, detector, block
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(cases(), st.data())
 def test_peaks_of_blocks_are_those_of_the_whole(tmp_path_factory, case, data):
     volume, detector, block = case

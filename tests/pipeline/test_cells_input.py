@@ -143,7 +143,8 @@ def test_a_scale_of_each_window_is_refused(tmp_path, volume):
         detect(volume, log, tmp_path)
 
 
-def test_planes_compressed_whole_are_told_of(tmp_path):
+def test_planes_compressed_whole_are_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr("brodmann.pipeline.cells.source.SMALL", 400 * 500)
     values = random_volume((3, 400, 500), 1).data
     striped = planes(tmp_path / "s", values, compression="zlib", rowsperstrip=400)
     free = planes(tmp_path / "f", values)

@@ -28,6 +28,8 @@ class StorageWarning(UserWarning):
 
 COSTLY = 8
 """Voxels decoded for each that is needed, above which a warning is due."""
+SMALL = 1 << 20
+"""Voxels that may be decoded together, however small the block."""
 LARGE = 1 << 26
 """Voxels that are decoded together, above which memory is no longer bounded by the block."""
 
@@ -272,6 +274,8 @@ def stamp_of(volume: Volume) -> str:
         return work_key(facts, digest.hexdigest())
     files = [data._path]
     opener = data._open
+    if isinstance(opener, partial) and not data._path.is_dir():
+        facts.append([str(part) for part in opener.args[1:]])  # a dataset within, a level
     if data._path.is_dir():
         planes = getattr(opener, "args", ((),))[0]
         if isinstance(planes, tuple):  # a folder of planes
@@ -279,6 +283,7 @@ def stamp_of(volume: Volume) -> str:
             return work_key(facts, names, _stat(Path(planes[0])))
         inner = opener.args[1] if isinstance(opener, partial) and len(opener.args) > 1 else ""
         folders = {data._path, data._path / inner}
+        facts.append(inner)
         names = ["zarr.json", ".zarray", ".zattrs", ".zgroup"]
         files = sorted(file for d in folders for name in names if (file := d / name).is_file())
     return work_key(facts, [_stat(file) for file in files])
@@ -304,7 +309,7 @@ def cautions(volume: Volume, block: Sequence[int]) -> list[str]:
         return []
     spatial = chunks[-volume.ndim :]
     size = " x ".join(map(str, spatial))
-    said, fix = [], "convert it once: brodmann map ... --to-zarr BRAIN.zarr"
+    said, fix = [], "copy it once: brodmann map ... --to-zarr BRAIN.zarr"
     if math.prod(spatial) > LARGE:
         gigabytes = math.prod(spatial) * volume.dtype.itemsize / 1e9
         said.append(
@@ -315,7 +320,7 @@ def cautions(volume: Volume, block: Sequence[int]) -> list[str]:
         min(n, -(-(b + c - 1) // c) * c) / b
         for n, b, c in zip(volume.spatial_shape, block, spatial)
     )
-    if work > COSTLY:
+    if work > COSTLY and math.prod(spatial) >= SMALL:
         said.append(
             f"this volume is compressed in pieces of {size} voxels, so that {work:.0f} times what "
             f"a block needs is decoded; {fix}"
