@@ -156,6 +156,40 @@ def test_volumes_are_kept_apart_and_an_empty_one_counts(made):
     assert "mean F1 over regions" in done.stdout and "worst subject" in done.stdout
 
 
+def test_a_column_of_sizes_parts_nothing(made):
+    folder, found, truth = made
+    save(folder / "f.csv", found, volume=np.arange(len(found)) * 1.5)
+    save(folder / "t.csv", truth, volume=np.arange(len(truth)))
+    got = scores(
+        run(
+            folder / "f.csv",
+            folder / "t.csv",
+            "--tolerance",
+            6,
+            "--out",
+            folder / "o",
+            "--json",
+            "--no-plot",
+        )
+    )
+    assert got["by"] is None and got["scores"] == score_points(found, truth, 6).as_dict()
+    (folder / "none.csv").write_text("z,y,x\n")
+    save(folder / "t.csv", truth, volume="a")
+    got = scores(
+        run(
+            folder / "none.csv",
+            folder / "t.csv",
+            "--tolerance",
+            6,
+            "--out",
+            folder / "o",
+            "--json",
+            "--no-plot",
+        )
+    )
+    assert got["scores"]["fn"] == len(truth)
+
+
 def test_regions_of_a_table_bring_boxes_and_subjects(made):
     folder, found, truth = made
     (folder / "r.csv").write_text(
@@ -227,6 +261,7 @@ def test_bad_input_is_one_line_and_exit_2(made):
     save(folder / "um.csv", found * SPACING)
     save(folder / "flat.csv", found[:, 1:])
     save(folder / "v.csv", found, volume=1)
+    save(folder / "named.csv", found, volume="a")
     save(folder / "turned.csv", found[:, ::-1])
     spacing = ["--spacing", "4,1.8,1.8"]
     for args, words in (
@@ -249,6 +284,7 @@ def test_bad_input_is_one_line_and_exit_2(made):
         (["f.csv", "t.csv", "--origin", "box"], ("which box",)),
         (["f.csv", "t.csv", "--by", "brain"], ("no column 'brain'", "z, y, x")),
         (["v.csv", "t.csv", "--by", "volume"], ("t.csv",)),
+        (["named.csv", "t.csv"], ("only one of both tables names volumes",)),
         (["f.csv", "t.csv", "--subject", "brain"], ("--by",)),
     ):  # fmt: skip
         files = [folder / name for name in args[:2]]

@@ -37,7 +37,7 @@ def cells(
     ),
     by: str = typer.Option(
         None, "--by", metavar="COLUMN",
-        help="Cells match only where this column is equal [default: volume, if both have it].",
+        help="Cells match only where this column is equal [default: volume, if it holds names].",
     ),
     subject: str = typer.Option(
         None, "--subject", metavar="COLUMN", help="The animal of each value of --by."

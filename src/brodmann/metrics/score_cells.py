@@ -29,11 +29,10 @@ from brodmann.metrics.points import (
     scores_by_tolerance,
     summarise,
     tally,
-    tolerance_of,
     tolerance_um,
 )
-from brodmann.metrics.points.matching import check_tolerance
 from brodmann.metrics.points.regions import name_of, subjects_of
+from brodmann.metrics.points.scores import resolve_tolerance
 from brodmann.metrics.points.wrong import explain
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int, str], None]
 VOLUME = "volume"
-"""A column that parts volumes wherever both tables have it."""
+"""A column that parts volumes where it holds names."""
 WHOLE = "all"
 CURVE = tuple(float(part) for part in np.arange(1, 17) / 8)
 """Tolerances of the curve, as multiples of the tolerance."""
@@ -53,7 +52,7 @@ MANY = 300_000
 class Part:
     """Cells of one region in voxels, and how they were matched.
 
-    Coordinates are as the files have them: from the brain's corner, or the box's.
+    Coordinates are of the cells inside, from the brain's corner.
     """
 
     name: str
@@ -112,7 +111,7 @@ def score_cells(
     mode : {"greedy_global", "nearest", "optimal"}
     by : str, optional
         Column of both tables; cells match only where its values are equal. Default: "volume",
-        if both have it.
+        if it holds names (not numbers, which may be sizes).
     tally_by : str, optional
         Column of both tables by which counts are listed, though all cells may match.
     subject_by : str, optional
@@ -147,8 +146,7 @@ def score_cells(
             "prediction and truth differ in axes", str(pred), f"{found.axes}, {true.axes}"
         )
     chosen = read_regions(regions) if isinstance(regions, (str, Path)) else list(regions or ())
-    if by is None and all(VOLUME in table.table.columns for table in (found, true)):
-        by = VOLUME
+    by = by or _named_volumes(found, true, str(pred))
     if tally_by is not None and (by is not None or chosen):
         raise RecipeError(
             "counts are listed of one volume", "tally", repr(tally_by), "leave out by and regions"
@@ -197,46 +195,6 @@ def score_cells(
     return CellsScore(result, parts, summary, tallies)
 
 
-def resolve_tolerance(
-    tolerance: float | str | None,
-    marker: str | None,
-    unit: str,
-    spacing: Sequence[float] | None,
-) -> tuple[float, str]:
-    """The tolerance and its unit, voxel or um.
-
-    >>> resolve_tolerance("10um", None, "voxel", (4, 1.8, 1.8))
-    (10.0, 'um')
-    >>> resolve_tolerance(None, "NeuN", "um", (4, 1.8, 1.8))
-    (6.0, 'voxel')
-    """
-    if unit not in ("voxel", "um"):
-        raise RecipeError("the unit is voxel or um", "unit", repr(unit))
-    if (tolerance is None) == (marker is None):
-        raise RecipeError(
-            "give a tolerance, or a marker that has one", fix="--tolerance or --marker"
-        )
-    if marker is not None:
-        return tolerance_of(marker), "voxel"
-    text, measure = str(tolerance).strip(), unit
-    for suffix, meant in (("voxel", "voxel"), ("vx", "voxel"), ("um", "um")):
-        if text.endswith(suffix):
-            text, measure = text.removesuffix(suffix), meant
-            break
-    try:
-        limit = float(text)
-    except ValueError:
-        raise RecipeError(
-            "a tolerance is a number", "tolerance", repr(tolerance), "6, 6vx or 10um"
-        ) from None
-    if measure == "um" and spacing is None:
-        raise RecipeError(
-            "a tolerance in um needs the spacing", "tolerance", text, "--spacing Z,Y,X"
-        )
-    check_tolerance(limit)
-    return limit, measure
-
-
 def read_cells(
     path: str | Path,
     unit: str = "voxel",
@@ -282,6 +240,23 @@ def match_table(score: CellsScore) -> pd.DataFrame:
         order = [*names[:-1], *found_names, "distance"]
         tables.append(pd.DataFrame(ready)[order])
     return pd.concat(tables, ignore_index=True)
+
+
+def _named_volumes(found: Points, true: Points, where: str) -> str | None:
+    """ "volume" if both tables have such a column of names."""
+    named = [
+        VOLUME in points.table.columns and points.table[VOLUME].dtype.kind not in "iufb"
+        for points in (found, true)
+    ]
+    # A table without rows says nothing of its columns.
+    if named[0] == named[1] or not len(found) or not len(true):
+        return (
+            VOLUME if any(named) and all(VOLUME in p.table.columns for p in (found, true)) else None
+        )
+    raise DataError(
+        "only one of both tables names volumes", where, f"column {VOLUME!r}",
+        "name them in both, so that cells match within a volume only",
+    )  # fmt: skip
 
 
 def _parts(

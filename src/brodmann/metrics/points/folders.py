@@ -14,7 +14,7 @@ from brodmann.core import DataError, Points, RecipeError
 from brodmann.metrics.points.matching import Mode, match
 from brodmann.metrics.points.matrix import MarkerMatrix, marker_matrix
 from brodmann.metrics.points.regions import Region, read_regions, rows_in
-from brodmann.metrics.points.scores import TOLERANCE_VX, PointScore, count
+from brodmann.metrics.points.scores import TOLERANCE_VX, PointScore, count, resolve_tolerance
 from brodmann.metrics.points.summary import summarise
 from brodmann.metrics.points.wrong import explain
 
@@ -105,7 +105,7 @@ def score_folders(
     DataError
         If a table is missing or at fault; a model must have one for every true table, if empty.
     """
-    from brodmann.metrics.score_cells import read_cells, resolve_tolerance
+    from brodmann.metrics.score_cells import read_cells
 
     truths = [true_table(path, marker) for path in _tables(Path(truth))]
     boxes = {region.name: region for region in read_regions(regions)} if regions else {}

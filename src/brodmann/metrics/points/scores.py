@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from brodmann.core import DataError, Points
+from brodmann.core import DataError, Points, RecipeError
 from brodmann.core.errors import nearest
 from brodmann.metrics.points.matching import Matching, Mode, check_tolerance, match
 from brodmann.metrics.points.pairs import millionths
@@ -176,6 +176,46 @@ def tolerance_of(marker: str) -> float:
             nearest(marker, TOLERANCE_VX) + ", or give a tolerance",
         )
     return known[marker.lower()]
+
+
+def resolve_tolerance(
+    tolerance: float | str | None,
+    marker: str | None,
+    unit: str,
+    spacing: Sequence[float] | None,
+) -> tuple[float, str]:
+    """The tolerance and its unit, voxel or um.
+
+    >>> resolve_tolerance("10um", None, "voxel", (4, 1.8, 1.8))
+    (10.0, 'um')
+    >>> resolve_tolerance(None, "NeuN", "um", (4, 1.8, 1.8))
+    (6.0, 'voxel')
+    """
+    if unit not in ("voxel", "um"):
+        raise RecipeError("the unit is voxel or um", "unit", repr(unit))
+    if (tolerance is None) == (marker is None):
+        raise RecipeError(
+            "give a tolerance, or a marker that has one", fix="--tolerance or --marker"
+        )
+    if marker is not None:
+        return tolerance_of(marker), "voxel"
+    text, measure = str(tolerance).strip(), unit
+    for suffix, meant in (("voxel", "voxel"), ("vx", "voxel"), ("um", "um")):
+        if text.endswith(suffix):
+            text, measure = text.removesuffix(suffix), meant
+            break
+    try:
+        limit = float(text)
+    except ValueError:
+        raise RecipeError(
+            "a tolerance is a number", "tolerance", repr(tolerance), "6, 6vx or 10um"
+        ) from None
+    if measure == "um" and spacing is None:
+        raise RecipeError(
+            "a tolerance in um needs the spacing", "tolerance", text, "--spacing Z,Y,X"
+        )
+    check_tolerance(limit)
+    return limit, measure
 
 
 def tolerance_um(tolerance: float, spacing: Sequence[float]) -> float:
