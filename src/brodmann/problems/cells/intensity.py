@@ -73,31 +73,41 @@ def measure_intensity(
     (1000.0, 30)
     """
     volumes = [volume] if isinstance(volume, Volume) else list(volume)
-    values, fine = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     share = max(1, SAMPLED_VOXELS // max(1, len(volumes)))
+    pieces = []
     for one in volumes:
         sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
         for window in _sampled(one.spatial_shape, share):
             if tissue is not None and not tissue.any(window):
                 continue
-            piece = one.read(window).astype(np.float32)
-            if not np.isfinite(piece).all():
+            values = one.read(window).astype(np.float32)
+            if not np.isfinite(values).all():
                 raise DataError(
                     "the volume holds NaN or infinite voxels",
                     f"window {[(s.start, s.stop) for s in window]}",
                     fix="replace them by numbers",
                 )
-            apart = piece - np.stack([box_mean(channel, sides) for channel in piece])
-            kept = slice(None) if tissue is None else tissue.window(window)
-            values.append(piece[:, kept].ravel())
-            fine.append(apart[:, kept].ravel())
-    level, apart = np.concatenate(values), np.concatenate(fine)
-    if tissue is None and level.size:
-        lit = level >= dark * np.quantile(level, 0.75)
-        level, apart = level[lit], apart[lit]
+            kept = None if tissue is None else tissue.window(window)
+            pieces += [(channel, kept, sides) for channel in values]
+    if not pieces:
+        return Intensity(0.0, 0.0)
+    if tissue is None:
+        cut = dark * np.quantile(np.concatenate([values.ravel() for values, *_ in pieces]), 0.75)
+        pieces = [(values, values >= cut, sides) for values, _, sides in pieces]
+    level = np.concatenate([values[kept] for values, kept, _ in pieces])
+    apart = np.concatenate([_texture(*piece) for piece in pieces])
     if not level.size:
         return Intensity(0.0, 0.0)
     return Intensity(float(np.median(level)), 1.4826 * float(np.median(np.abs(apart))))
+
+
+def _texture(values: np.ndarray, kept: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """Tissue less the local mean of tissue, so that what is beside it changes nothing."""
+    if kept.all():
+        return (values - box_mean(values, sides)).ravel()
+    share = box_mean(kept.astype(np.float32), sides)
+    ground = box_mean(np.where(kept, values, 0), sides) / np.maximum(share, 1e-6)
+    return (values - ground)[kept]
 
 
 def _sampled(shape: Sequence[int], voxels: int) -> list[tuple[slice, ...]]:
