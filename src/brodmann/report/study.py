@@ -261,9 +261,10 @@ def how_tested(result: Mapping[str, Any]) -> str:
         "image": f"{tests['units']} test images",
         "block": f"{tests['units']} blocks of neighbouring test images",
     }[tests["unit"]]
+    unit = "" if tests["unit"] == "image" else f", then over the images of a {tests['unit']}"
     return (
         f"One-sided {TESTS[tests['kind']]} over {how}: scores of each image are averaged over "
-        f"seeds, then over the images of a {tests['unit']}"
+        f"seeds{unit}"
         f"{', which are drawn together' if tests['kind'] == 'bootstrap' else ''}. "
         "Differences are points of percent, means over these units; "
         "* p < 0.05, ** p < 0.01, *** p < 0.001, not corrected for the number of tests."
