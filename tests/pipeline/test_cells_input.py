@@ -210,5 +210,31 @@ def test_jobs_are_asked_of_dask_jobqueue(tmp_path, monkeypatch, volume):
     assert np.array_equal(as_array(cells), of_whole(Boxes(), volume))
     assert asked == {"jobs": 1, "cores": 2, "memory": "8GB", "processes": 2, "queue": "long",
                      "job_extra_directives": ["--nice"]}  # fmt: skip
+
+    class Refused:
+        """As a cluster whose jobs SLURM did not take, which it tells nobody."""
+
+        _correct_state = None
+
+        def __init__(self, **options):
+            self.workers = {}
+
+        def scale(self, jobs):
+            self.workers["a"] = types.SimpleNamespace(job_id=None)
+
+        def sync(self, work):
+            pass
+
+        def close(self):
+            asked["closed"] = True
+            raise AssertionError("it was never begun")
+
+    fake.SLURMCluster = Refused
+    with (
+        Engine(cluster=slurm_cluster(path)) as engine,
+        pytest.raises(RecipeError, match=r"cannot be handed in .*1 of 1 jobs.*sbatch must"),
+    ):
+        engine.client()
+    assert asked["closed"]
     with pytest.raises(RecipeError, match="either a scheduler"):
         Engine("auto", 1, "tcp://a:1", lambda: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,26 @@ def slurm_cluster(path: Path) -> Callable[[], Any]:
     def start() -> Any:
         import dask_jobqueue
 
+        cluster = None
         try:
             cluster = dask_jobqueue.SLURMCluster(**recipe.options())
             cluster.scale(jobs=recipe.jobs)
+            # Jobs are handed in by a task of the cluster's own, whose failure it only logs.
+            cluster.sync(cluster._correct_state)
+            lost = [job for job in cluster.workers.values() if getattr(job, "job_id", "") is None]
+            if lost:
+                raise RuntimeError(f"{len(lost)} of {recipe.jobs} jobs got no number")
         except (OSError, ValueError, RuntimeError, TypeError) as error:
-            line = str(error).split("\n")[0]
-            raise RecipeError("the jobs cannot be started", path, line) from error
+            if cluster is not None:
+                with suppress(Exception):  # jobs that never were cannot be closed
+                    cluster.close()
+            line = " ".join(str(error).split())[:200]
+            raise RecipeError(
+                "the jobs cannot be handed in",
+                path,
+                line,
+                "sbatch must be on the PATH of this machine and take such jobs",
+            ) from error
         return cluster
 
     return start
