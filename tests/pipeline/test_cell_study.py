@@ -122,7 +122,7 @@ def test_a_second_run_does_nothing_again(run, recipe):
     folder, result = run
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.safetensors")}
     assert len(before) == 6
-    again = run_cells(recipe(), folder)
+    again = run_cells(recipe(), folder, command="brodmann run made")
     assert (
         again["rows"] == json.loads(json.dumps(result["rows"])) or again["rows"] == result["rows"]
     )

@@ -12,7 +12,7 @@ from brodmann.metrics.points import score_points
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.base import PROBLEMS
 from brodmann.problems.cells import Contrast, Intensity, measure_intensity
-from brodmann.problems.cells.batches import CellBatches, CellCase, Target, Turns
+from brodmann.problems.cells.batches import CellBatches, CellCase, Target, Turns, overlaid
 from brodmann.problems.cells.intensity import box_mean
 from brodmann.problems.cells.loss import focal_loss
 from brodmann.problems.cells.targets import ball_target, gaussian_target
@@ -219,6 +219,20 @@ def test_image_and_target_turn_together():
     assert len(seen) == 16  # z mirrored or not, and the eight of the square
     still = Turns("", False, 0, 0, 0).apply(np.random.default_rng(0), target[None], target)
     assert np.array_equal(still[1], target)
+
+
+def test_cells_of_other_crops_are_added_as_light():
+    made = cases()
+    plain = Turns("", False, 0, 0, 0)
+    alone = CellBatches(made, (8, 16, 16), 2, plain, 0, overlays=0)
+    crowded = CellBatches(made, (8, 16, 16), 2, plain, 0, overlays=3)
+    cells = [[float(b.item(s, 0)[1].sum()) for s in range(20)] for b in (alone, crowded)]
+    assert np.mean(cells[1]) > 1.5 * np.mean(cells[0])
+    below = np.array([[0.3, 2.0, 1.0]]), np.array([0.0, 0.2, 0.0])
+    above = np.array([[0.5, 1.0, 4.0]]), np.array([1.0, 0.0, 0.0])
+    image, target = overlaid(below, above, pressed=True)
+    assert np.allclose(np.sinh(image), [[np.sinh(0.3) + np.sinh(0.5), np.sinh(2), np.sinh(1)]])
+    assert target.tolist() == [1.0, 0.2, 0.0]
 
 
 def test_samples_that_teach_nothing_are_refused():

@@ -83,6 +83,8 @@ class CellTrainSection(Section):
     """Voxels along each axis."""
     centred: float = Field(0.6, ge=0, le=1)
     """Share of the crops that hold a certain cell."""
+    overlays: int = Field(0, ge=0)
+    """Crops of the same brain whose cells may be added to a crop, at most."""
     gamma: float = Field(2.0, ge=0)
     """Of the focal loss."""
     workers: int = Field(0, ge=0)

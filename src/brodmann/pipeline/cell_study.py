@@ -205,7 +205,13 @@ class CellStudy:
             net,
             Cells(None, None, aim, section.gamma),
             CellBatches(
-                cases, section.crop, section.batch, turns.made(), seed, centred=section.centred
+                cases,
+                section.crop,
+                section.batch,
+                turns.made(),
+                seed,
+                centred=section.centred,
+                overlays=section.overlays,
             ),
             schedule,
             seed,

@@ -109,13 +109,17 @@ class Turns:
 
 @dataclass(frozen=True, eq=False)
 class CellCase:
-    """A sample ready for crops: contrast (c, *spatial), target (*spatial), centres (n, d)."""
+    """A sample ready for crops: contrast (c, *spatial), target (*spatial), centres (n, d).
+
+    `pressed` says that asinh was taken of the contrast.
+    """
 
     name: str
     subject: str
     image: np.ndarray
     target: np.ndarray
     centres: np.ndarray
+    pressed: bool = False
 
     @classmethod
     def of(
@@ -137,6 +141,7 @@ class CellCase:
             np.pad(image, [(0, 0), *more], mode="symmetric"),
             np.pad(aim, more, mode="symmetric"),
             centres,
+            contrast.compress,
         )
 
 
@@ -156,6 +161,9 @@ class CellBatches(TorchDataset):
     seed : int
     centred : float
         Share of the crops that hold a certain cell; the others lie anywhere.
+    overlays : int
+        To each crop the cells of up to so many others of the same subject are added, as light
+        adds up: a net that saw only sparse cells takes crowded ones for something else.
     purpose : str
         Part of the key, so that training and validation draw different crops.
     """
@@ -169,6 +177,7 @@ class CellBatches(TorchDataset):
         seed: int,
         *,
         centred: float = 0.6,
+        overlays: int = 0,
         purpose: str = "cells",
     ) -> None:
         if not cases:
@@ -177,6 +186,7 @@ class CellBatches(TorchDataset):
             raise DataError("no training sample holds a cell", cases[0].name)
         self.cases, self.crop, self.batch = list(cases), tuple(crop), batch
         self.turns, self.seed, self.centred, self.purpose = turns, seed, centred, purpose
+        self.overlays = overlays
         self.subjects = sorted({case.subject for case in cases})
 
     def __len__(self) -> int:
@@ -194,9 +204,19 @@ class CellBatches(TorchDataset):
         rng = keyed_rng(self.seed, self.purpose, step, item)
         subject = self.subjects[(step * self.batch + item) % len(self.subjects)]
         mine = [case for case in self.cases if case.subject == subject]
+        case, window = self._window(mine, rng, self.centred)
+        image, target = case.image[(slice(None), *window)], case.target[window]
+        for _ in range(int(rng.integers(self.overlays + 1))):
+            other, there = self._window(mine, rng, 1.0)
+            added = other.image[(slice(None), *there)], other.target[there]
+            image, target = overlaid((image, target), self.turns.apply(rng, *added), case.pressed)
+        return self.turns.apply(rng, image, target)
+
+    def _window(
+        self, mine: Sequence[CellCase], rng: np.random.Generator, centred: float
+    ) -> tuple[CellCase, tuple[slice, ...]]:
         weights = np.sqrt([len(case.centres) for case in mine])
-        centred = rng.random() < self.centred and weights.sum() > 0
-        if centred:
+        if rng.random() < centred and weights.sum() > 0:
             case = mine[rng.choice(len(mine), p=weights / weights.sum())]
             centre = case.centres[rng.integers(len(case.centres))]
             # Anywhere in the middle half, so that cells are not learnt to be in the middle.
@@ -208,5 +228,31 @@ class CellBatches(TorchDataset):
             int(np.clip(round(float(c)) - side // 2, 0, n - side))
             for c, side, n in zip(centre, self.crop, case.target.shape)
         ]
-        window = tuple(slice(a, a + side) for a, side in zip(starts, self.crop))
-        return self.turns.apply(rng, case.image[(slice(None), *window)], case.target[window])
+        return case, tuple(slice(a, a + side) for a, side in zip(starts, self.crop))
+
+
+def overlaid(
+    below: tuple[np.ndarray, np.ndarray], above: tuple[np.ndarray, np.ndarray], pressed: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A crop with the cells of another added; what lies between those cells is not.
+
+    Parameters
+    ----------
+    below, above : pair of (c, *crop) contrast and (*crop) target
+    pressed : bool
+        Contrast is asinh of what adds up.
+
+    Example
+    -------
+    >>> spot = np.array([[0.0, 3.0]]), np.array([0.0, 1.0])
+    >>> overlaid((np.ones((1, 2)), np.zeros(2)), spot, False)[0].tolist()
+    [[1.0, 4.0]]
+    """
+    (image, target), (more, aim) = below, above
+    # A Gaussian to this power is 2.8 times as wide, which takes a cell in with its blur.
+    share = aim**0.125
+    if pressed:
+        image = np.arcsinh(np.sinh(image) + share * np.sinh(more))
+    else:
+        image = image + share * more
+    return image, np.maximum(target, aim)
