@@ -58,6 +58,7 @@ def to_zarr(
     Example
     -------
     >>> import tempfile
+    >>> import numpy as np
     >>> brain = Volume(np.arange(60, dtype=np.uint16).reshape(3, 4, 5), "zyx", (4, 2, 2))
     >>> copy = to_zarr(brain, tempfile.mkdtemp() + "/brain.zarr")
     >>> bool((copy.numpy() == brain.data).all()), copy.spacing
@@ -98,6 +99,7 @@ def to_zarr(
 def piece_of(volume: Volume) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Chunk and file of a copy: files hold whole pieces of the source, and whole chunks.
 
+    >>> import numpy as np
     >>> plain = Volume(np.broadcast_to(np.uint16(0), (2000, 9000, 9000)), "zyx", (4, 2, 2))
     >>> piece_of(plain)
     ((32, 128, 128), (32, 128, 4096))
