@@ -69,7 +69,7 @@ def test_slices_of_a_sparsely_annotated_volume_are_annotated():
     planes = planes_of(section, ignore=255)
     assert [p.caption for p in planes] == ["z = 1 of 6", "y = 4 of 8", "x = 5 of 10"]
     assert (planes[0].truth == 1).all()
-    assert [p.caption for p in planes_of(section)][0] == "z = 3 of 6"
+    assert planes_of(section)[0].caption == "z = 3 of 6"
 
 
 def test_composites():
