@@ -141,7 +141,7 @@ def _hits(rows, columns, scores, thresholds, m):
 
 
 def candidates(scores: np.ndarray, lowest: float) -> np.ndarray:
-    """Thresholds in even ratios between the heights of the 1 in 50 and the highest peaks."""
+    """Thresholds in even ratios, from what 3 in 10 peaks lie below to nearly the highest."""
     above = scores[scores > max(lowest, 0)]
     if not above.size:
         return np.array([max(lowest, 1e-6)])
