@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from brodmann.core import ModelError, RecipeError, Volume
+from brodmann.inference.tissue import TissueMask
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells import (
     Contrast,
@@ -222,3 +223,20 @@ def test_nets_without_a_bound_are_refused():
         reach_of(torch.nn.Conv3d(1, 1, 3))
     with pytest.raises(RecipeError):
         LaplacianOfGaussian(SPACING, (2.0, 2.0), (1, 1, 1), 0.0)
+
+
+def test_a_large_brain_is_measured_where_its_tissue_is():
+    # Tissue amid a wide dark rim, as a brain in its chamber: no cube at a corner holds any.
+    shape, middle = (320, 330, 340), tuple(slice(96, 224) for _ in range(3))
+    values = np.full(shape, 100, np.uint16)
+    values[middle] = np.random.default_rng(0).normal(900, 40, (128, 128, 128))
+    low = np.zeros((20, 21, 22), bool)
+    low[6:14, 6:14, 6:14] = True
+    brain = Volume(values, "zyx", SPACING)
+    found = measure_intensity(brain, TissueMask(low, (16, 16, 16), shape))
+    assert found.level == pytest.approx(900, abs=3) and found.deviation == pytest.approx(40, abs=3)
+    again = measure_intensity(brain, TissueMask(low, (16, 16, 16), shape))
+    assert again == found
+    # Pieces are drawn where the brain has too many to read them all.
+    everywhere = measure_intensity(brain, TissueMask(np.ones_like(low), (16, 16, 16), shape))
+    assert everywhere.level == 100

@@ -13,13 +13,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from brodmann.core import DataError, RecipeError, Volume, nearest
+from brodmann.core import DataError, RecipeError, Volume, keyed_rng, nearest
 from brodmann.inference.tissue import TissueMask
 
 SAMPLED_VOXELS = 1 << 22
 """At most about this many voxels of a volume are measured."""
 CUBE = 64
 """Side of the pieces in which they are read."""
+FEW_CUBES = 64
+"""Of a volume of more pieces, this many are drawn among those with tissue."""
 Scale = Literal["fixed", "root", "background", "volume", "patch"]
 
 
@@ -42,7 +44,10 @@ def measure_intensity(
     ground_um: float = 50.0,
     dark: float = 0.25,
 ) -> Intensity:
-    """Level and deviation of a brain's tissue, from pieces on a regular grid.
+    """Level and deviation of a brain's tissue, from pieces of it.
+
+    Of a small volume the pieces lie on a regular grid; of a large one they are drawn, always
+    the same, among those that hold tissue, so that none is spent on the dark rim.
 
     Parameters
     ----------
@@ -77,9 +82,7 @@ def measure_intensity(
     pieces = []
     for one in volumes:
         sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
-        for window in _sampled(one.spatial_shape, share):
-            if tissue is not None and not tissue.any(window):
-                continue
+        for window in _sampled(one.spatial_shape, share, tissue):
             values = one.read(window).astype(np.float32)
             if not np.isfinite(values).all():
                 raise DataError(
@@ -110,12 +113,15 @@ def _texture(values: np.ndarray, kept: np.ndarray, sides: Sequence[int]) -> np.n
     return (values - ground)[kept]
 
 
-def _sampled(shape: Sequence[int], voxels: int) -> list[tuple[slice, ...]]:
-    """Cubes on a regular grid, all of them where the volume is small."""
+def _sampled(
+    shape: Sequence[int], voxels: int, tissue: TissueMask | None
+) -> list[tuple[slice, ...]]:
+    """Cubes of a volume that hold tissue: all where it is small, else some."""
     sides = [min(CUBE, n) for n in shape]
     counts = [math.ceil(n / side) for n, side in zip(shape, sides)]
+    large = math.prod(counts) > FEW_CUBES
     most = max(1, voxels // math.prod(sides))
-    while math.prod(counts) > most:
+    while not large and math.prod(counts) > most:
         counts[int(np.argmax(counts))] -= 1
     starts = [
         [side * i for i in range(count)]
@@ -124,10 +130,16 @@ def _sampled(shape: Sequence[int], voxels: int) -> list[tuple[slice, ...]]:
         for n, side, count in zip(shape, sides, counts)
     ]
     grid = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(shape))
-    return [
+    windows = [
         tuple(slice(int(a), min(int(a) + side, n)) for a, side, n in zip(corner, sides, shape))
         for corner in grid
     ]
+    if tissue is not None:
+        windows = [window for window in windows if tissue.any(window)]
+    if large and len(windows) > FEW_CUBES:
+        drawn = keyed_rng(0, "intensity", *shape).choice(len(windows), FEW_CUBES, replace=False)
+        windows = [windows[i] for i in sorted(drawn)]
+    return windows
 
 
 @dataclass(frozen=True)
