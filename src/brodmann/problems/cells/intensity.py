@@ -17,7 +17,7 @@ from brodmann.core import DataError, RecipeError, Volume, keyed_rng, nearest
 from brodmann.inference.tissue import TissueMask
 
 SAMPLED_VOXELS = 1 << 22
-"""At most about this many voxels of a volume are measured."""
+"""At most about this many voxels of small volumes together are measured."""
 CUBE = 64
 """Side of the pieces in which they are read."""
 FEW_CUBES = 64
