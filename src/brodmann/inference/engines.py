@@ -1,4 +1,7 @@
-"""Who does the blocks: this process, its threads, or dask workers here or on other machines."""
+"""Who does the blocks: this process, its threads, or dask workers here or on other machines.
+
+One file, because the two crews and the loop that drives them are each other's only callers.
+"""
 
 from __future__ import annotations
 

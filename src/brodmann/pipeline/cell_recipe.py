@@ -8,14 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from brodmann.core import RecipeError
 from brodmann.nets import NETS
-from brodmann.pipeline.recipe import (
-    Section,
-    check_data,
-    explain,
-    read_tree,
-    recipe_text,
-    set_key,
-)
+from brodmann.pipeline.recipe import Section, open_recipe
 from brodmann.problems.cells.batches import Target, Turns
 from brodmann.problems.cells.intensity import Contrast, contrast_from
 from brodmann.problems.cells.net_detector import build_net
@@ -192,25 +185,13 @@ class CellRecipe(Section):
 
 def load_cell_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> CellRecipe:
     """Read, change and validate a recipe of cells; see `pipeline.recipe.load_recipe`."""
-    text, where = recipe_text(recipe)
-    tree = read_tree(text, where)
-    for setting in settings:
-        set_key(tree, setting)
-    check_data(tree, where)
-    try:
-        loaded = CellRecipe.model_validate(tree)
-    except ValidationError as error:
-        raise explain(error, where, CellRecipe) from None
+    loaded, where = open_recipe(recipe, settings, CellRecipe)
     names = [row.name for row in loaded.rows]
     if len(set(names)) < len(names):
         raise RecipeError("rows have different names", f"{where}: rows", names)
     unknown = sorted(set(loaded.only) - set(names))
     if unknown:
         raise RecipeError("no such row", f"{where}: only", unknown, f"known: {names}")
-    if len(set(loaded.seeds)) < len(loaded.seeds) or min(loaded.seeds) < 0:
-        raise RecipeError(
-            "seeds are different whole numbers from 0", f"{where}: seeds", loaded.seeds
-        )
     for row in loaded.rows:
         try:
             contrast, *_ = loaded.settings(row)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -23,6 +24,8 @@ from brodmann.core import RecipeError, nearest
 from brodmann.datasets.registry import DATASETS
 from brodmann.pipeline.net_options import NET_KEYS, check_net, net_parameters
 from brodmann.problems.base import PROBLEMS
+
+Model = TypeVar("Model", bound="Section")
 
 
 class Section(BaseModel):
@@ -263,6 +266,23 @@ def load_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> Reci
     for setting in settings:
         set_key(tree, setting)
     return validated(tree, where)
+
+
+def open_recipe(recipe: str, settings: Sequence[str], model: type[Model]) -> tuple[Model, str]:
+    """A recipe whose `seeds` and `data` are as studies have them, and what to call it in errors."""
+    text, where = recipe_text(recipe)
+    tree = read_tree(text, where)
+    for setting in settings:
+        set_key(tree, setting)
+    check_data(tree, where)
+    try:
+        loaded = model.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, where, model) from None
+    seeds = loaded.seeds  # type: ignore[attr-defined]
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise RecipeError("seeds are different whole numbers from 0", f"{where}: seeds", seeds)
+    return loaded, where
 
 
 def read_tree(text: str, where: str) -> dict[str, Any]:

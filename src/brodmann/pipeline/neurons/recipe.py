@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from brodmann.augment.base import make_augmentation
 from brodmann.core import RecipeError
 from brodmann.datasets.registry import DATASETS
 from brodmann.nets import NETS
-from brodmann.pipeline.recipe import (
-    Section,
-    TrainSection,
-    check_data,
-    explain,
-    read_tree,
-    recipe_text,
-    set_key,
-)
+from brodmann.pipeline.recipe import Section, TrainSection, open_recipe
 from brodmann.postprocess.methods import find_method
 from brodmann.problems.neurons import Neurons
 from brodmann.problems.semantic.plan import Plan, topology
@@ -159,19 +151,7 @@ class NeuronRecipe(Section):
 
 def load_neuron_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> NeuronRecipe:
     """Read, change and validate a neuron recipe; see `pipeline.recipe.load_recipe`."""
-    text, where = recipe_text(recipe)
-    tree = read_tree(text, where)
-    for setting in settings:
-        set_key(tree, setting)
-    check_data(tree, where)
-    try:
-        loaded = NeuronRecipe.model_validate(tree)
-    except ValidationError as error:
-        raise explain(error, where, NeuronRecipe) from None
-    if len(set(loaded.seeds)) < len(loaded.seeds) or min(loaded.seeds) < 0:
-        raise RecipeError(
-            "seeds are different whole numbers from 0", f"{where}: seeds", loaded.seeds
-        )
+    loaded, where = open_recipe(recipe, settings, NeuronRecipe)
     NETS[loaded.net.kind]
     if loaded.train.foreground != TrainSection().foreground:
         raise RecipeError(
