@@ -9,8 +9,8 @@ import tifffile
 from scipy import ndimage
 
 from brodmann.core import DataError, RecipeError
-from brodmann.pipeline.cell_recipe import load_cell_recipe
-from brodmann.pipeline.cell_study import open_cells, random_cells, run_cells, slug
+from brodmann.pipeline.cells.study.recipe import load_cell_recipe
+from brodmann.pipeline.cells.study.run import open_cells, random_cells, run_cells, slug
 from brodmann.pipeline.recipe import recipe_kind, recipe_names
 from brodmann.problems.cells import find_cells, load_detector, measure_intensity
 

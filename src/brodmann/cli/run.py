@@ -138,8 +138,8 @@ def _neurons(
 def _cells(
     recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
 ) -> None:
-    from brodmann.pipeline.cell_recipe import load_cell_recipe
-    from brodmann.pipeline.cell_study import run_cells
+    from brodmann.pipeline.cells.study.recipe import load_cell_recipe
+    from brodmann.pipeline.cells.study.run import run_cells
 
     loaded = load_cell_recipe(recipe, settings)
     folder = out_dir or Path("runs") / loaded.name
@@ -149,7 +149,7 @@ def _cells(
     def text(result: dict) -> None:
         from rich.table import Table
 
-        from brodmann.pipeline.cell_table import shown_rows
+        from brodmann.pipeline.cells.study.table import shown_rows
 
         line(f"\n{result['title']}", "bold")
         head, rows = shown_rows(result)

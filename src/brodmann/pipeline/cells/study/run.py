@@ -15,8 +15,8 @@ from brodmann.core import DataError, Dataset, RecipeError, key_seed, keyed_rng
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import grouped_folds
-from brodmann.pipeline.cell_recipe import CellRecipe, CellRow
-from brodmann.pipeline.cell_table import RANDOM, cell_table, markdown
+from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow
+from brodmann.pipeline.cells.study.table import RANDOM, cell_table, markdown
 from brodmann.pipeline.counting import Report
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.model import seeded_net
@@ -384,7 +384,7 @@ def run_cells(
     }
     write_json(folder / "result.json", result)
     write_text(folder / "table.md", markdown(result))
-    from brodmann.pipeline.cell_picture import write_cell_picture
+    from brodmann.pipeline.cells.study.picture import write_cell_picture
 
     write_cell_picture(folder / "cells.png", data, found, recipe.tolerance)
     return result

@@ -10,7 +10,7 @@ import numpy as np
 
 from brodmann.core import Dataset
 from brodmann.metrics.points import SCORER, PointScore, pool, score_points
-from brodmann.pipeline.cell_recipe import CellRecipe
+from brodmann.pipeline.cells.study.recipe import CellRecipe
 
 RANDOM = "random points"
 Found = Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]

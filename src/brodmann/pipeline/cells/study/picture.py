@@ -32,7 +32,7 @@ def write_cell_picture(
         A PNG.
     data : Dataset
     found : mapping
-        Row -> seed -> sample -> cells; see `pipeline.cell_table`.
+        Row -> seed -> sample -> cells; see `pipeline.cells.study.table`.
     tolerance : float
         In voxels.
     samples : int
