@@ -15,6 +15,7 @@ import numpy as np
 
 from brodmann.core import DataError, RecipeError, Volume, keyed_rng, nearest
 from brodmann.inference.tissue import TissueMask
+from brodmann.problems.cells.filters import blobness, box_mean, gaussian_reach
 
 SAMPLED_VOXELS = 1 << 22
 """At most about this many voxels of small volumes together are measured."""
@@ -253,85 +254,40 @@ class Contrast:
         `intensity` is that of the whole volume. Within `halo` of the array's border the
         background is that of a mirrored image.
         """
-        values = np.asarray(values, np.float32)
+        values = np.asarray(values)
+        recorded, *size = values.shape
+        seen = np.empty((self.channels(recorded), *size), np.float32)
+        first = seen[:recorded]
         if self.scale == "patch":
             axes = tuple(range(1, values.ndim))
-            spread = values.std(axes, keepdims=True)
-            changed = (values - values.mean(axes, keepdims=True)) / (
-                self.unit * np.where(spread > 0, spread, 1)
-            )
-            return self._finished(changed, spacing)
-        if self.background_um:
-            sides = [2 * r + 1 for r in self._ground(spacing)]
-            ground = np.stack([box_mean(channel, sides) for channel in values])
-        else:
+            first[:] = values
+            first -= first.mean(axes, keepdims=True)
+            spread = first.std(axes, keepdims=True)
+            first /= self.unit * np.where(spread > 0, spread, 1)
+            return self._finished(seen, recorded, spacing)
+        sides = [2 * r + 1 for r in self._ground(spacing)]
+        for channel, contrast in zip(values, first):
             ground = np.float32(intensity.level)
-        changed = values - ground
-        if self.scale == "volume":
-            changed /= np.float32(self.unit * intensity.deviation or 1.0)
-        elif self.scale == "fixed":
-            changed /= np.float32(self.unit)
-        else:
-            base = np.maximum(ground, np.float32(self.floor))
-            changed /= np.float32(self.unit) * (np.sqrt(base) if self.scale == "root" else base)
-        return self._finished(changed, spacing)
+            if self.background_um:
+                ground = box_mean(channel, sides)
+            np.subtract(channel, ground, out=contrast, dtype=np.float32)
+            if self.scale == "volume":
+                contrast /= np.float32(self.unit * intensity.deviation or 1.0)
+            elif self.scale == "fixed":
+                contrast /= np.float32(self.unit)
+            else:
+                base = np.maximum(ground, np.float32(self.floor))
+                contrast /= np.float32(self.unit) * (
+                    np.sqrt(base) if self.scale == "root" else base
+                )
+        return self._finished(seen, recorded, spacing)
 
-    def _finished(self, changed: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-        parts = [changed]
-        for sigma in self.blobs_um:
+    def _finished(self, seen: np.ndarray, recorded: int, spacing: Sequence[float]) -> np.ndarray:
+        for number, sigma in enumerate(self.blobs_um, 1):
             steps = [um / step for um, step in zip(sigma, spacing)]
-            parts.append(np.stack([blobness(channel, steps) for channel in changed]))
-        changed = np.concatenate(parts) if len(parts) > 1 else changed
-        return np.arcsinh(changed, out=changed) if self.compress else changed
-
-
-TRUNCATE = 4.0
-"""A Gaussian ends after so many deviations."""
-
-
-def gaussian_reach(sigma: float) -> int:
-    """Voxels to each side of a Gaussian's middle.
-
-    >>> gaussian_reach(1.5)
-    6
-    """
-    return int(TRUNCATE * sigma + 0.5)
-
-
-def blobness(values: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
-    """Scale-normalised, negated Laplacian of Gaussian; `sigma` in voxels. A flat image has none.
-
-    >>> spot = np.zeros((1, 9, 9), np.float32)
-    >>> spot[0, 4, 4] = 1
-    >>> heat = blobness(spot, (1.0, 1.5, 1.5))
-    >>> bool(heat[0, 4, 4] == heat.max() > 0)
-    True
-    """
-    from scipy.ndimage import correlate1d
-
-    # Along one axis at a time: `bent` holds the sum of second derivatives so far.
-    smooth, bent = values, np.zeros_like(values)
-    for axis, deviation in enumerate(sigma):
-        kernel, second = _gaussian(deviation), _second(deviation)
-        if axis:
-            bent = correlate1d(bent, kernel, axis, mode="reflect")
-        bent -= correlate1d(smooth, second, axis, mode="reflect")
-        if axis < len(sigma) - 1:
-            smooth = correlate1d(smooth, kernel, axis, mode="reflect")
-    return bent
-
-
-def _gaussian(sigma: float) -> np.ndarray:
-    reach = gaussian_reach(sigma)
-    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    return kernel / kernel.sum()
-
-
-def _second(sigma: float) -> np.ndarray:
-    """sigma ** 2 times the second derivative; sums to 0."""
-    kernel, reach = _gaussian(sigma), gaussian_reach(sigma)
-    bend = (np.arange(-reach, reach + 1) ** 2 / sigma**2 - 1) * kernel
-    return bend - bend.sum() * kernel
+            for channel in range(recorded):
+                blobness(seen[channel], steps, seen[number * recorded + channel])
+        return np.arcsinh(seen, out=seen) if self.compress else seen
 
 
 def contrast_from(tree: dict[str, Any]) -> Contrast:
@@ -348,14 +304,3 @@ def contrast_tree(contrast: Contrast) -> dict[str, Any]:
         "blobs_um": [list(sigma) for sigma in contrast.blobs_um],
     }
     return asdict(contrast) | lists
-
-
-def box_mean(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:
-    """Mean over a box of odd sides about each voxel, mirrored at the border; float32.
-
-    >>> box_mean(np.float32([0, 0, 3, 0, 0]), [3]).tolist()
-    [0.0, 1.0, 1.0, 1.0, 0.0]
-    """
-    from scipy import ndimage
-
-    return ndimage.uniform_filter(values, tuple(sides), output=np.float32, mode="reflect")

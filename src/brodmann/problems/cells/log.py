@@ -10,13 +10,12 @@ import numpy as np
 
 from brodmann.core import ModelError, RecipeError
 from brodmann.problems.cells.detector import card_of, write_detector
+from brodmann.problems.cells.filters import blobness, gaussian_reach
 from brodmann.problems.cells.intensity import (
     Contrast,
     Intensity,
-    blobness,
     contrast_from,
     contrast_tree,
-    gaussian_reach,
 )
 
 
