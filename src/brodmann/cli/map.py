@@ -52,6 +52,18 @@ def map_brain(
     tissue: bool = typer.Option(
         True, "--tissue/--everywhere", help="Leave out what is dark around the brain, or search all."
     ),
+    classifier: Path = typer.Option(
+        None, "--classifier", metavar="DIR", help="Folder of a classifier: each candidate that the "
+        "detector finds is kept as a cell, or goes to non_cells.csv.",
+    ),
+    background: str = typer.Option(
+        None, "--background", metavar="BRAIN", help="The classifier's second channel, if it has "
+        "one: opened as the brain is, on the same grid.",
+    ),
+    uncertain: int = typer.Option(
+        None, "--uncertain", metavar="N", min=1, help="Write the crops of the N candidates that "
+        "the classifier is least sure of into DIR/uncertain, for a person to judge.",
+    ),
     points: str = typer.Option(
         "cells.csv", "--points", help="Name of the file of cells in DIR: .csv .parquet .xml .nml "
         ".precomputed.",
@@ -83,22 +95,30 @@ def map_brain(
     goes on where it was; a block that fails is an error, and is done again.
 
     Writes cells.csv (z, y, x in voxels, and score) and detection.json; with
-    --annotation also the folder regions: table, heat map and page.
+    --annotation also the folder regions: table, heat map and page. With
+    --classifier both files have a column probability, and give the detector
+    a low --threshold unless its folder has one.
 
     Example: brodmann map brain.zarr --model runs/cfos/detector --out mapped
     """
     import os
+    from functools import partial
 
+    from brodmann.pipeline.candidates import channels_of, find_classified, write_uncertain
     from brodmann.pipeline.cells import detect, find_coarse, open_brain
     from brodmann.pipeline.cells import to_zarr as copy
     from brodmann.pipeline.cells.detect import facts_of
     from brodmann.pipeline.cells.slurm import slurm_cluster
+    from brodmann.problems.candidates import load_classifier
     from brodmann.problems.cells import load_detector
 
     for given, option in ((structures, "--structures"), (transform, "--transform"),
                           (orientation, "--orientation")):  # fmt: skip
         if given is not None and annotation is None:
             raise RecipeError("this is of an annotation", option, fix="add --annotation")
+    for given, option in ((background, "--background"), (uncertain, "--uncertain")):
+        if given is not None and classifier is None:
+            raise RecipeError("this is of a classifier", option, fix="add --classifier")
     detector = load_detector(model)
     um = numbers(spacing, "--spacing") if spacing else None
     volume = open_brain(brain, spacing=um, level=level, channel=channel)
@@ -110,10 +130,15 @@ def map_brain(
             volume = copy(volume, to_zarr, workers=count, report=report)
         elif tissue:
             coarse = find_coarse(brain, volume, level, channel)
-        detect(
+        find: Any = detect
+        if classifier is not None:
+            judge = load_classifier(classifier)
+            other = open_brain(background, spacing=um, level=level) if background else None
+            find = partial(find_classified, classifier=judge, background=other)
+        find(
             volume,
             detector,
-            target,
+            out=target,
             threshold=threshold,
             tissue=tissue,
             coarse=coarse,
@@ -127,6 +152,10 @@ def map_brain(
             report=report,
         )
         result: dict[str, Any] = {"out": str(target), **facts_of(target)}
+        if uncertain is not None:
+            result["uncertain"] = str(
+                write_uncertain(target, judge, channels_of(volume, other), uncertain, report)
+            )
         if annotation is not None:
             from brodmann.report.atlas_run import count_files
 
@@ -154,9 +183,14 @@ def _text(result: dict[str, Any]) -> None:
         searched = f"{result['blocks_searched']:,} of {result['blocks']:,} blocks searched"
         rows.append(("tissue", f"{result['tissue_share']:.0%} of the volume; {searched}"))
     rows.append(("detector", f"{result['detector']}, threshold {result['threshold']:g}"))
+    if "classifier" in result:
+        told = f"{result['non_cells']:,} other candidates, threshold"
+        rows.append(("rejected", f"{told} {result['classifier']['threshold']:g}"))
     if result["missing_chunks"]:
         rows.append(("missing", f"{result['missing_chunks']:,} chunks were read as empty"))
     rows.append(("written", f"{Path(result['out']) / result['points']}"))
+    if "uncertain" in result:
+        rows.append(("to judge", result["uncertain"]))
     if "regions" in result:
         rows += [(key, result["regions"]["files"][key]) for key in ("regions", "report")]
     for name, line in rows:

@@ -38,15 +38,16 @@ class ResidualCubes(nn.Module):
     """Cubes (n, channels, z, y, x) float32 of any size -> logits (n,).
 
     The stem halves y and x, each further stage every axis; then the mean and the highest of
-    each feature over the cube decide. A further channel says where the middle is, since a cell
-    beside it is none.
+    each feature over the cube decide, together with the values in the very middle, from which
+    it sets out: with blobs among the channels the untrained net is a linear classifier of them.
+    A further channel says where the middle is, since a cell beside it is none.
 
     Example
     -------
     >>> import torch
     >>> net = ResidualCubes(2).eval()
     >>> net(torch.zeros(3, 2, 8, 32, 32)).shape, sum(p.numel() for p in net.parameters())
-    (torch.Size([3]), 211953)
+    (torch.Size([3]), 211955)
     """
 
     def __init__(self, channels: int, features: Sequence[int] = FEATURES) -> None:
@@ -59,11 +60,15 @@ class ResidualCubes(nn.Module):
         )
         self.stages = nn.Sequential(*(Residual(a, b) for a, b in pairwise(features)))
         self.head = nn.Linear(2 * last, 1)
+        self.skip = nn.Linear(channels, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
 
     def forward(self, cubes: Tensor) -> Tensor:
         where = middle(cubes.shape[2:]).to(cubes).expand(len(cubes), 1, *cubes.shape[2:])
         found = self.stages(self.stem(torch.cat([cubes, where], 1))).flatten(2)
-        return self.head(torch.cat([found.mean(2), found.amax(2)], 1))[:, 0]
+        centre = cubes[(slice(None), slice(None), *(n // 2 for n in cubes.shape[2:]))]
+        answer = self.head(torch.cat([found.mean(2), found.amax(2)], 1)) + self.skip(centre)
+        return answer[:, 0]
 
 
 def middle(shape: Sequence[int]) -> Tensor:
