@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from brodmann.core import ModelError
 from brodmann.core.files import make_folder, written_beside
 from brodmann.nets import NETS
 from brodmann.nets.convmixer import ConvMixer
+from brodmann.nets.convmixer_kernels import CompiledConvMixer
 from brodmann.problems.cells.detector import card_of, write_detector
 from brodmann.problems.cells.intensity import (
     Contrast,
@@ -135,32 +136,43 @@ class NetDetector:
         shape = values.shape[1:]
         more = [(0, -n % m) for n, m in zip(shape, self.multiple)]
         values = np.pad(values, [(0, 0), *more], mode="symmetric")
-        heat = self._probability(torch.from_numpy(values)[None])
-        if not torch.isfinite(heat).all():
+        heat = self._probability(values)
+        if not np.isfinite(heat).all():
             raise ModelError(
                 "heat is not finite",
                 self.name,
                 "NaN or infinity",
                 "use bf16=False" if self.bf16 else "look for NaN in the volume",
             )
-        return heat[tuple(slice(n) for n in shape)].numpy()
+        return heat[tuple(slice(n) for n in shape)]
 
-    @torch.inference_mode()
-    def _probability(self, image: Tensor) -> Tensor:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        image = image.to(device)
+    def _probability(self, image: np.ndarray) -> np.ndarray:
         axes = sorted(self.mirror)
         flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
-        total = torch.zeros(image.shape[2:], device=device)
-        for net in self.nets:
-            net.to(device).eval()
+        total = np.zeros(image.shape[1:], np.float32)
+        for number in range(len(self.nets)):
             for flip in flips:
-                turned = [axis + 2 for axis in flip]
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                    logits = net(image.flip(turned) if turned else image)
-                logits = logits.float().flip(turned) if turned else logits.float()
-                total += logits[0, 0].sigmoid()
-        return (total / (len(self.nets) * len(flips))).cpu()
+                logits = self._logits(number, np.flip(image, [axis + 1 for axis in flip]))
+                heat = torch.from_numpy(logits).sigmoid().numpy()
+                total += np.flip(heat, flip)
+        return total / np.float32(len(self.nets) * len(flips))
+
+    @cached_property
+    def _compiled(self) -> list[CompiledConvMixer | None]:
+        return [CompiledConvMixer(net) if isinstance(net, ConvMixer) else None for net in self.nets]
+
+    @torch.inference_mode()
+    def _logits(self, number: int, image: np.ndarray) -> np.ndarray:
+        """(c, *spatial) -> (*spatial)."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cpu" and not self.bf16:
+            compiled = self._compiled[number]
+            if compiled is not None:
+                return compiled(image, torch.get_num_threads())[0]
+        given = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.nets[number].to(device).eval()(given)
+        return logits[0, 0].float().cpu().numpy()
 
     def save(self, folder: Path) -> Path:
         """Write `model.safetensors`, `detector.yaml` and a card."""
