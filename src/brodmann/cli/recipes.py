@@ -12,6 +12,7 @@ KINDS = {
     "recipe": "one run",
     "neurons": "affinities, segments, scores; once for each seed",
     "cells": "detectors compared on brains left out",
+    "candidates": "cells told from other candidates",
     "study": "a table of runs",
     "bench": "methods on benchmark tasks",
 }
@@ -57,7 +58,7 @@ def _row(name: str) -> dict[str, Any]:
         row["data"] = ", ".join(dict.fromkeys(task.split("/")[0] for task in tree["tasks"]))
         row["rows"] = list(tree["methods"])
         return row
-    row["data"] = base["data"]["kind"]
+    row["data"] = base["data"]["kind"] if "data" in base else "crops"
     if study:
         row["rows"] = [one["name"] for one in tree["rows"]]
     return row

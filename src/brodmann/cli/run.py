@@ -52,6 +52,10 @@ def run(
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"train.workers={workers}"] if workers is not None else []
         _cells(recipe, [*settings, *extra], out_dir, command, as_json)
+    elif kind == "candidates":
+        extra = [f"seeds=[{seed}]"] if seed is not None else []
+        extra += [f"train.workers={workers}"] if workers is not None else []
+        _candidates(recipe, [*settings, *extra], out_dir, command, as_json)
     elif kind == "bench":
         if workers is not None:
             raise typer.BadParameter(
@@ -164,6 +168,38 @@ def _cells(
         line(f"table   {folder / 'table.md'}")
         line(f"picture {folder / 'cells.png'}")
         line(f"result  {folder / 'result.json'}")
+
+    emit(result, as_json, text)
+
+
+def _candidates(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
+    from brodmann.pipeline.candidates.study import load_candidate_recipe, run_candidates
+
+    loaded = load_candidate_recipe(recipe, settings)
+    folder = out_dir or Path("runs") / loaded.name
+    with progress() as report:
+        result = run_candidates(loaded, folder, command=command, report=report)
+
+    def text(result: dict) -> None:
+        from rich.table import Table
+
+        from brodmann.pipeline.candidates.study.table import shown_rows
+
+        line(f"\n{result['title']}", "bold")
+        head, rows = shown_rows(result)
+        table = Table(head[0], box=None, pad_edge=False)
+        for title in head[1:]:
+            table.add_column(title, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        console = out()
+        console.width = max(console.width, WIDTH)
+        console.print(table)
+        line(f"table      {folder / 'table.md'}")
+        line(f"classifier {folder / 'classifier'}")
+        line(f"result     {folder / 'result.json'}")
 
     emit(result, as_json, text)
 

@@ -232,14 +232,16 @@ def recipe_text(recipe: str) -> tuple[str, str]:
     return file.read_text(encoding="utf-8"), recipe
 
 
-def recipe_kind(recipe: str) -> Literal["recipe", "study", "neurons", "cells", "bench"]:
-    """Which of its forms a recipe has: one run, a table of runs, neurons, cells, or benchmarks.
+def recipe_kind(
+    recipe: str,
+) -> Literal["recipe", "study", "neurons", "cells", "candidates", "bench"]:
+    """Which of its forms a recipe has: a run, a table of runs, a room of its own, or benchmarks.
 
     >>> recipe_kind("demo")
     'recipe'
     """
     tree = read_tree(*recipe_text(recipe))
-    if tree.get("problem") in ("neurons", "cells"):
+    if tree.get("problem") in ("neurons", "cells", "candidates"):
         return tree["problem"]
     if "tasks" in tree:
         return "bench"
