@@ -51,6 +51,9 @@ def test_threads_and_windows_change_no_number():
     whole = compiled(image)
     for threads in (2, 5, 1000):
         assert np.array_equal(compiled(image, threads), whole)
+    for trim in ((0, 0, 5), (3, 18, 41), (11, 31, 99)):
+        inner = tuple(slice(t, n - t) for t, n in zip(trim, image.shape[1:]))
+        assert np.array_equal(compiled(image, 3, trim), whole[:, *inner])
     reach = [-(-r // p) * p for r, p in zip(net.reach, net.patch)]
     for low, high in (((4, 8, 12), (24, 64, 188)), ((0, 4, 40), (22, 60, 92))):
         part = compiled(image[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]])

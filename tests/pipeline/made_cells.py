@@ -14,6 +14,7 @@ from scipy.ndimage import correlate1d
 from brodmann.core import Volume
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells import Intensity
+from brodmann.problems.cells.intensity import within
 
 SPACING = (4.0, 2.0, 2.0)
 PLAIN = Intensity(0.0, 1.0)
@@ -47,7 +48,7 @@ class Boxes:
     def multiple(self) -> tuple[int, ...]:
         return self.said_multiple or self.pool
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim=()) -> np.ndarray:
         values = raw.astype(np.int64)
         small, large = values, values
         for axis, r in enumerate(self.reach):
@@ -61,7 +62,7 @@ class Boxes:
             for axis, p in enumerate(self.pool):
                 sums = np.repeat(sums, p, axis)
             heat = heat - sums[tuple(slice(0, n) for n in raw.shape)]
-        return heat.astype(np.float32)
+        return heat.astype(np.float32)[within(trim)]
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Slow(Boxes):
 
     pause_s: float = 0.05
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim=()) -> np.ndarray:
         time.sleep(self.pause_s)
-        return super().heat(raw, intensity)
+        return super().heat(raw, intensity, trim)
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ class Deadly(Boxes):
 
     folder: str = ""
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim=()) -> np.ndarray:
         died = Path(self.folder) / "died"
         if raw.max() == 255 and not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().heat(raw, intensity)
+        return super().heat(raw, intensity, trim)
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Broken(Boxes):
 
     shape: bool = False
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
-        heat = super().heat(raw, intensity)
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim=()) -> np.ndarray:
+        heat = super().heat(raw, intensity, trim)
         if raw.max() < 255:
             return heat
         return heat[1:] if self.shape else np.full_like(heat, np.nan)
@@ -113,7 +114,7 @@ def of_whole(detector, volume, threshold=None) -> np.ndarray:
     values = volume.numpy()
     margin = [-(-h // m) * m for h, m in zip(detector.halo, detector.multiple)]
     raw = np.pad(values, [(n, n) for n in margin], mode="symmetric")
-    heat = detector.heat(raw, PLAIN)[tuple(slice(m, m + n) for m, n in zip(margin, values.shape))]
+    heat = detector.heat(raw, PLAIN)[within(margin)]
     at, scores = find_maxima(heat, detector.radius, threshold or detector.threshold)
     return np.column_stack([at, scores])
 

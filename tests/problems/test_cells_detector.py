@@ -95,6 +95,20 @@ def test_the_heat_of_windows_is_that_of_the_whole(name, volume):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
+def test_what_nobody_asks_for_changes_nothing(name):
+    detector = DETECTORS[name]
+    shape = [2 * h + 3 * m + 5 for h, m in zip(detector.halo, detector.multiple)]
+    raw = np.random.default_rng(4).normal(500, 60, shape).astype(np.float32)
+    whole = detector.heat(raw, Intensity(500.0, 60.0))
+    for share in (0.3, 0.7, 1.0):
+        trim = [int(share * h) for h in detector.halo]
+        heat = detector.heat(raw, Intensity(500.0, 60.0), trim)
+        wanted = whole[tuple(slice(t, n - t) for t, n in zip(trim, shape))]
+        assert heat.shape == wanted.shape
+        assert np.abs(heat - wanted).max() < 1e-5 * max(1, np.abs(whole).max())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
 def test_no_more_halo_is_asked_for_than_is_needed(name):
     """What lies beyond the halo changes no heat, what lies just within does."""
     detector = DETECTORS[name]

@@ -7,6 +7,7 @@ the limit. Here a row of tokens is read once and written once a block.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -73,30 +74,59 @@ class CompiledConvMixer:
         if net.skip is not None:
             self.skip = _array(net.skip.weight.flatten(1)), _array(net.skip.bias)
 
-    def __call__(self, image: np.ndarray, threads: int = 1) -> np.ndarray:
-        """(in_channels, *spatial) -> logits (num_classes, *spatial), both float32.
+    def __call__(self, image: np.ndarray, threads: int = 1, trim: Sequence[int] = ()) -> np.ndarray:
+        """Answer for an image, or for what is within.
 
-        The patch divides the spatial sizes; rows of tokens are shared among `threads`.
+        Parameters
+        ----------
+        image : ndarray (in_channels, *spatial)
+            The patch divides the spatial sizes.
+        threads : int
+            That share the rows of tokens; changes no number.
+        trim : sequence of int
+            Voxels of each side whose answers nobody wants; what is within still depends on them.
+
+        Returns
+        -------
+        ndarray (num_classes, *spatial less 2 trim), float32
+            Logits.
         """
-        image = np.ascontiguousarray(image[:, None] if self.flat else image, np.float32)
-        grid = tuple(n // p for n, p in zip(image.shape[1:], self.patch))
+        trim = tuple(trim) or (0,) * (image.ndim - 1)
+        if self.flat:
+            image, trim = image[:, None], (0, *trim)
+        image = np.ascontiguousarray(image, np.float32)
+        sizes = image.shape[1:]
+        grid = tuple(n // p for n, p in zip(sizes, self.patch))
+        wanted = [(t // p, -(-(n - t) // p)) for n, t, p in zip(sizes, trim, self.patch)]
         width = self.embed[0].shape[1]
         room = tuple(n + 2 * r for n, r in zip(grid, self.reach))
         tokens, other = (np.zeros((*room, width), np.float32) for _ in range(2))
-        logits = np.empty((self.classes, *image.shape[1:]), np.float32)
-        parts = min(threads, grid[0] * grid[1])
-        cuts = [grid[0] * grid[1] * part // parts for part in range(parts + 1)]
-        with ThreadPoolExecutor(parts) as pool:
+        logits = np.empty(
+            (self.classes, *((b - a) * p for (a, b), p in zip(wanted, self.patch))), np.float32
+        )
+        with ThreadPoolExecutor(threads) as pool:
 
-            def rows(kernel: Any, *given: Any) -> None:
-                list(pool.map(lambda low, high: kernel(low, high, *given), cuts, cuts[1:]))
+            def rows(kernel: Any, blocks: int, *given: Any) -> None:
+                """On the tokens that so many blocks to come need."""
+                (z, ends), (y, ys), (x, xs) = (
+                    (max(0, a - blocks * r), min(n, b + blocks * r))
+                    for (a, b), r, n in zip(wanted, self.reach, grid)
+                )
+                place = np.array([*self.patch, *self.reach, z, y, x, ys - y, xs - x], np.int64)
+                count = (ends - z) * (ys - y)
+                cuts = [count * part // threads for part in range(threads + 1)]
+                list(pool.map(lambda low, high: kernel(low, high, place, *given), cuts, cuts[1:]))
 
-            sizes = np.array([*self.patch, *self.reach, *grid], np.int64)
-            rows(_embed, image, sizes, *self.embed, tokens)
-            for block in self.blocks:
-                rows(_block, tokens, sizes, *block, other)
+            rows(_embed, len(self.blocks), image, *self.embed, tokens)
+            for number, block in enumerate(self.blocks, 1):
+                rows(_block, len(self.blocks) - number, tokens, *block, other)
                 tokens, other = other, tokens
-            rows(_head, tokens, sizes, *self.head, *self.skip, image, logits)
+            rows(_head, 0, tokens, *self.head, *self.skip, image, logits)
+        inner = tuple(
+            slice(t - a * p, t - a * p + n - 2 * t)
+            for n, t, (a, _), p in zip(sizes, trim, wanted, self.patch)
+        )
+        logits = logits[:, *inner]
         return logits[:, 0] if self.flat else logits
 
 
@@ -155,19 +185,19 @@ def _product(given, weight, out):  # pragma: no cover (compiled)
 
 
 @njit(**FAST)
-def _embed(low, high, image, sizes, weight, before, scale, shift, tokens):  # pragma: no cover
-    """Patches of rows low..high of the grid as tokens."""
-    pz, py, px, rz, ry, rx, _, rows, count = sizes
+def _embed(low, high, place, image, weight, before, scale, shift, tokens):  # pragma: no cover
+    """Patches of rows low..high of a place of the grid as tokens."""
+    pz, py, px, rz, ry, rx, z0, y0, x0, rows, count = place
     width, channels = weight.shape[1], image.shape[0]
     patches = np.empty((count, weight.shape[0]), np.float32)
     made = np.empty((count, width), np.float32)
     for row in range(low, high):
-        z, y = row // rows, row % rows
+        z, y = z0 + row // rows, y0 + row % rows
         k = 0
         for c in range(channels):
             for dz in range(pz):
                 for dy in range(py):
-                    line = image[c, z * pz + dz, y * py + dy]
+                    line = image[c, z * pz + dz, y * py + dy, x0 * px :]
                     for t in range(count):
                         for dx in range(px):
                             patches[t, k + dx] = line[t * px + dx]
@@ -177,7 +207,7 @@ def _embed(low, high, image, sizes, weight, before, scale, shift, tokens):  # pr
         for t in range(0, count, TOKENS):
             more = min(TOKENS, count - t) * width
             _through(flat, t * width, more, before, scale, shift)
-        tokens[z + rz, y + ry, rx : rx + count] = made
+        tokens[z + rz, y + ry, rx + x0 : rx + x0 + count] = made
 
 
 @njit(**FAST)
@@ -192,25 +222,24 @@ def _added(total, count, first, second, third, given, start, step):  # pragma: n
 
 @njit(**FAST)
 def _block(
-    low, high, tokens, sizes, taps, before, scale, shift, weight, after, rescale, reshift, out
+    low, high, place, tokens, taps, before, scale, shift, weight, after, rescale, reshift, out
 ):  # pragma: no cover (compiled)
-    """Rows low..high of the grid through one block."""
-    rz, ry, rx = sizes[3:6]
-    rows, count = sizes[7:]
+    """Rows low..high of a place of the grid through one block."""
+    _, _, _, rz, ry, rx, z0, y0, x0, rows, count = place
     kz, ky, kx = taps.shape[:3]
     tall, wide, width = tokens.shape[1:]
     given = tokens.reshape(-1)
     mixed = np.empty((count, width), np.float32)
     spaced = np.empty((count, width), np.float32)
     for row in range(low, high):
-        z, y = row // rows, row % rows
+        z, y = z0 + row // rows, y0 + row % rows
         for t in range(0, count, TOKENS):
             more = min(TOKENS, count - t) * width
             total = spaced.reshape(-1)[t * width : t * width + more]
             total[:] = 0
             for dz in range(kz):
                 for dy in range(ky):
-                    start = (((z + dz) * tall + y + dy) * wide + t) * width
+                    start = (((z + dz) * tall + y + dy) * wide + x0 + t) * width
                     weights = taps[dz, dy]
                     dx = 0
                     while dx + 3 <= kx:
@@ -225,7 +254,7 @@ def _block(
                         for k in range(more):
                             total[k] += single[k] * one[k]
                         dx += 1
-            own = (((z + rz) * tall + y + ry) * wide + t + rx) * width
+            own = (((z + rz) * tall + y + ry) * wide + x0 + t + rx) * width
             kept = given[own : own + more]
             for k in range(more):
                 total[k] = _gelu(total[k] + before[k]) * scale[k] + shift[k] + kept[k]
@@ -234,31 +263,31 @@ def _block(
         for t in range(0, count, TOKENS):
             more = min(TOKENS, count - t) * width
             _through(flat, t * width, more, after, rescale, reshift)
-        out[z + rz, y + ry, rx : rx + count] = mixed
+        out[z + rz, y + ry, rx + x0 : rx + x0 + count] = mixed
 
 
 @njit(**FAST)
 def _head(
-    low, high, tokens, sizes, weight, bias, skip, base, image, logits
+    low, high, place, tokens, weight, bias, skip, base, image, logits
 ):  # pragma: no cover (compiled)
-    """Rows low..high of the grid as answers of their voxels."""
-    pz, py, px, rz, ry, rx, _, rows, count = sizes
+    """Rows low..high of a place of the grid as answers of its voxels."""
+    pz, py, px, rz, ry, rx, z0, y0, x0, rows, count = place
     classes = logits.shape[0]
     voxels = pz * py * px
     answers = np.empty((count, weight.shape[1]), np.float32)
     for row in range(low, high):
-        z, y = row // rows, row % rows
-        given = np.ascontiguousarray(tokens[z + rz, y + ry, rx : rx + count])
+        z, y = z0 + row // rows, y0 + row % rows
+        given = np.ascontiguousarray(tokens[z + rz, y + ry, rx + x0 : rx + x0 + count])
         _product(given, weight, answers)
         for c in range(classes):
             k = c * voxels
             for dz in range(pz):
                 for dy in range(py):
-                    line = logits[c, z * pz + dz, y * py + dy]
+                    line = logits[c, (z - z0) * pz + dz, (y - y0) * py + dy]
                     line[:] = base[c]
                     for channel in range(image.shape[0]):
                         share = skip[c, channel]
-                        seen = image[channel, z * pz + dz, y * py + dy]
+                        seen = image[channel, z * pz + dz, y * py + dy, x0 * px :]
                         for x in range(len(line)):
                             line[x] += share * seen[x]
                     for t in range(count):

@@ -57,8 +57,9 @@ def detect_block(block: Block, job: Job) -> dict[str, Any]:
     """
     detector = _loaded(job.detector) if isinstance(job.detector, Path) else job.detector
     raw, origin = job.layout.padded(job.source.read, block)
-    spatial = raw.shape[-len(origin) :]
-    heat = detector.heat(raw, job.intensity)
+    trim = [m - r for m, r in zip(job.layout.margin, job.layout.radius)]
+    spatial = tuple(n - 2 * t for n, t in zip(raw.shape[-len(origin) :], trim))
+    heat = detector.heat(raw, job.intensity, trim)
     del raw
     if tuple(heat.shape) != spatial:
         raise ModelError(
@@ -67,7 +68,7 @@ def detect_block(block: Block, job: Job) -> dict[str, Any]:
             f"{tuple(heat.shape)} instead of {spatial}",
         )
     window = job.layout.window(block)
-    cut = tuple(slice(w.start - o, w.stop - o) for w, o in zip(window, origin))
+    cut = tuple(slice(w.start - o - t, w.stop - o - t) for w, o, t in zip(window, origin, trim))
     core = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block.window, window))
     try:
         at, scores = find_maxima(heat[cut], job.layout.radius, job.threshold, core)

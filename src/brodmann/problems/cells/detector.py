@@ -45,10 +45,12 @@ class Detector(Protocol):
     def multiple(self) -> tuple[int, ...]:
         """Voxels along each axis that the origin of a window is a multiple of."""
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
-        """As recorded, *spatial or (c, *spatial) -> *spatial float32.
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim: Sequence[int] = ()) -> np.ndarray:
+        """As recorded, *spatial or (c, *spatial) -> float32 (*spatial less 2 trim).
 
         At a true border the caller pads by a mirrored image ("symmetric") as far as `halo`.
+        `trim` says how many voxels of each side are there for that alone: heat within is the
+        same, and sooner there.
         """
 
     def save(self, folder: Path) -> Path:
@@ -97,8 +99,7 @@ def heat_of(detector: Detector, volume: Volume, intensity: Intensity | None = No
     intensity = intensity or measure_intensity(volume)
     margin = [-(-h // m) * m for h, m in zip(detector.halo, detector.multiple)]
     raw = np.pad(volume.read(), [(0, 0), *((n, n) for n in margin)], mode="symmetric")
-    heat = detector.heat(raw, intensity)
-    return heat[tuple(slice(n, n + size) for n, size in zip(margin, volume.spatial_shape))]
+    return detector.heat(raw, intensity, margin)
 
 
 def find_cells(detector: Detector, volume: Volume, intensity: Intensity | None = None) -> Points:

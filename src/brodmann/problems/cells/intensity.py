@@ -219,6 +219,10 @@ class Contrast:
 
     def halo(self, spacing: Sequence[float]) -> tuple[int, ...]:
         """Voxels to each side that the contrast of a voxel is made of."""
+        ground = self._ground(spacing)
+        return tuple(a + b for a, b in zip(self._blob_reach(spacing), ground))
+
+    def _blob_reach(self, spacing: Sequence[float]) -> tuple[int, ...]:
         widest = [0] * len(spacing)
         for sigma in self.blobs_um:
             if len(sigma) != len(spacing):
@@ -227,7 +231,7 @@ class Contrast:
                 )
             reach = [gaussian_reach(um / step) for um, step in zip(sigma, spacing)]
             widest = [max(pair) for pair in zip(widest, reach)]
-        return tuple(a + b for a, b in zip(widest, self._ground(spacing)))
+        return tuple(widest)
 
     def channels(self, recorded: int) -> int:
         """Channels that it makes of those recorded."""
@@ -247,47 +251,75 @@ class Contrast:
                      for um, step in zip(self.background_um, spacing))  # fmt: skip
 
     def apply(
-        self, values: np.ndarray, spacing: Sequence[float], intensity: Intensity
+        self,
+        values: np.ndarray,
+        spacing: Sequence[float],
+        intensity: Intensity,
+        trim: Sequence[int] = (),
     ) -> np.ndarray:
-        """(c, *spatial) of any dtype -> float32 (`channels(c)`, *spatial).
+        """(c, *spatial) of any dtype -> float32 (`channels(c)`, *spatial less 2 trim).
 
         `intensity` is that of the whole volume. Within `halo` of the array's border the
-        background is that of a mirrored image.
+        background is that of a mirrored image. `trim` says how many voxels of each side are
+        there for their surround alone.
         """
         values = np.asarray(values)
-        recorded, *size = values.shape
-        seen = np.empty((self.channels(recorded), *size), np.float32)
-        first = seen[:recorded]
+        trim = tuple(trim) or (0,) * (values.ndim - 1)
+        # Blobs look so far beyond what is wanted.
+        room = tuple(min(pair) for pair in zip(trim, self._blob_reach(spacing)))
+        outer = within(trim, room)
         if self.scale == "patch":
+            first = values.astype(np.float32)
             axes = tuple(range(1, values.ndim))
-            first[:] = values
             first -= first.mean(axes, keepdims=True)
             spread = first.std(axes, keepdims=True)
             first /= self.unit * np.where(spread > 0, spread, 1)
-            return self._finished(seen, recorded, spacing)
-        sides = [2 * r + 1 for r in self._ground(spacing)]
-        for channel, contrast in zip(values, first):
-            ground = np.float32(intensity.level)
-            if self.background_um:
-                ground = box_mean(channel, sides)
-            np.subtract(channel, ground, out=contrast, dtype=np.float32)
-            if self.scale == "volume":
-                contrast /= np.float32(self.unit * intensity.deviation or 1.0)
-            elif self.scale == "fixed":
-                contrast /= np.float32(self.unit)
-            else:
-                base = np.maximum(ground, np.float32(self.floor))
-                contrast /= np.float32(self.unit) * (
-                    np.sqrt(base) if self.scale == "root" else base
-                )
-        return self._finished(seen, recorded, spacing)
-
-    def _finished(self, seen: np.ndarray, recorded: int, spacing: Sequence[float]) -> np.ndarray:
-        for number, sigma in enumerate(self.blobs_um, 1):
-            steps = [um / step for um, step in zip(sigma, spacing)]
-            for channel in range(recorded):
-                blobness(seen[channel], steps, seen[number * recorded + channel])
+            first = first[:, *outer]
+        else:
+            first = np.stack(
+                [self._contrast(channel, spacing, intensity, outer) for channel in values]
+            )
+        inner = within(room)
+        if not self.blobs_um:
+            seen = first
+        else:
+            seen = np.concatenate(
+                [first[:, *inner]]
+                + [
+                    blobness(channel, [um / step for um, step in zip(sigma, spacing)])[None, *inner]
+                    for sigma in self.blobs_um
+                    for channel in first
+                ]
+            )
         return np.arcsinh(seen, out=seen) if self.compress else seen
+
+    def _contrast(
+        self,
+        channel: np.ndarray,
+        spacing: Sequence[float],
+        intensity: Intensity,
+        outer: tuple[slice, ...],
+    ) -> np.ndarray:
+        ground = np.float32(intensity.level)
+        if self.background_um:
+            ground = box_mean(channel, [2 * r + 1 for r in self._ground(spacing)])[outer]
+        contrast = np.subtract(channel[outer], ground, dtype=np.float32)
+        if self.scale == "volume":
+            contrast /= np.float32(self.unit * intensity.deviation or 1.0)
+        elif self.scale == "fixed":
+            contrast /= np.float32(self.unit)
+        else:
+            base = np.maximum(ground, np.float32(self.floor))
+            contrast /= np.float32(self.unit) * (np.sqrt(base) if self.scale == "root" else base)
+        return contrast
+
+
+def within(trim: Sequence[int], room: Sequence[int] = ()) -> tuple[slice, ...]:
+    """What is left of an array without its rim, and with some of it."""
+    return tuple(
+        slice(t - r, None if t == r else r - t)
+        for t, r in zip(trim, room or (0,) * len(trim), strict=True)
+    )
 
 
 def contrast_from(tree: dict[str, Any]) -> Contrast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from brodmann.problems.cells.intensity import (
     Intensity,
     contrast_from,
     contrast_tree,
+    within,
 )
 
 
@@ -78,7 +80,7 @@ class LaplacianOfGaussian:
     def multiple(self) -> tuple[int, ...]:
         return (1,) * len(self.spacing)
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim: Sequence[int] = ()) -> np.ndarray:
         """See `Detector.heat`."""
         raw = np.asarray(raw)
         raw = raw[None] if raw.ndim == len(self.spacing) else raw
@@ -88,8 +90,15 @@ class LaplacianOfGaussian:
                 self.name,
                 f"shape {raw.shape}",
             )
-        values = self.contrast.apply(raw, self.spacing, intensity)
-        return np.max([blobness(channel, self.sigma) for channel in values], 0)
+        trim = tuple(trim) or (0,) * len(self.spacing)
+        room = tuple(min(t, gaussian_reach(s)) for t, s in zip(trim, self.sigma))
+        outer = [t - r for t, r in zip(trim, room)]
+        values = self.contrast.apply(raw, self.spacing, intensity, outer)
+        inner = within(room)
+        heat = blobness(values[0], self.sigma)[inner]
+        for channel in values[1:]:
+            heat = np.maximum(heat, blobness(channel, self.sigma)[inner])
+        return heat
 
     def save(self, folder: Path) -> Path:
         """Write `detector.yaml` and a card."""

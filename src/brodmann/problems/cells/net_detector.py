@@ -26,6 +26,7 @@ from brodmann.problems.cells.intensity import (
     Intensity,
     contrast_from,
     contrast_tree,
+    within,
 )
 from brodmann.problems.cells.reach import reach_of, with_batch_norm
 
@@ -115,7 +116,7 @@ class NetDetector:
     def multiple(self) -> tuple[int, ...]:
         return self._reach[1]
 
-    def heat(self, raw: np.ndarray, intensity: Intensity) -> np.ndarray:
+    def heat(self, raw: np.ndarray, intensity: Intensity, trim: Sequence[int] = ()) -> np.ndarray:
         """See `Detector.heat`.
 
         Raises
@@ -132,11 +133,20 @@ class NetDetector:
                 self.name,
                 f"shape {raw.shape}",
             )
-        values = self.contrast.apply(raw, self.spacing, intensity)
-        shape = values.shape[1:]
-        more = [(0, -n % m) for n, m in zip(shape, self.multiple)]
-        values = np.pad(values, [(0, 0), *more], mode="symmetric")
-        heat = self._probability(values)
+        trim = tuple(trim) or (0,) * ndim
+        # What the contrast alone looks at; the rest, from a multiple on, the net does too.
+        seen = [
+            max(0, min(t - reach, h)) // m * m
+            for t, h, reach, m in zip(
+                trim, self.contrast.halo(self.spacing), self._reach[0], self.multiple
+            )
+        ]
+        values = self.contrast.apply(raw, self.spacing, intensity, seen)
+        more = [-n % m for n, m in zip(values.shape[1:], self.multiple)]
+        if any(more):
+            values = np.pad(values, [(0, 0), *((0, n) for n in more)], mode="symmetric")
+        heat = self._probability(values, [t - s for t, s in zip(trim, seen)])
+        heat = heat[tuple(slice(size - n) for size, n in zip(heat.shape, more))]
         if not np.isfinite(heat).all():
             raise ModelError(
                 "heat is not finite",
@@ -144,35 +154,35 @@ class NetDetector:
                 "NaN or infinity",
                 "use bf16=False" if self.bf16 else "look for NaN in the volume",
             )
-        return heat[tuple(slice(n) for n in shape)]
+        return heat
 
-    def _probability(self, image: np.ndarray) -> np.ndarray:
+    def _probability(self, image: np.ndarray, trim: Sequence[int]) -> np.ndarray:
         axes = sorted(self.mirror)
         flips = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
-        total = np.zeros(image.shape[1:], np.float32)
-        for number in range(len(self.nets)):
-            for flip in flips:
-                logits = self._logits(number, np.flip(image, [axis + 1 for axis in flip]))
-                heat = torch.from_numpy(logits).sigmoid().numpy()
-                total += np.flip(heat, flip)
-        return total / np.float32(len(self.nets) * len(flips))
+        parts = [
+            np.flip(self._heat(number, np.flip(image, [axis + 1 for axis in flip]), trim), flip)
+            for number in range(len(self.nets))
+            for flip in flips
+        ]
+        return sum(parts[1:], parts[0]) / np.float32(len(parts))
 
     @cached_property
     def _compiled(self) -> list[CompiledConvMixer | None]:
         return [CompiledConvMixer(net) if isinstance(net, ConvMixer) else None for net in self.nets]
 
     @torch.inference_mode()
-    def _logits(self, number: int, image: np.ndarray) -> np.ndarray:
-        """(c, *spatial) -> (*spatial)."""
+    def _heat(self, number: int, image: np.ndarray, trim: Sequence[int]) -> np.ndarray:
+        """One net's answer: (c, *spatial) -> (*spatial less 2 trim)."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu" and not self.bf16:
             compiled = self._compiled[number]
             if compiled is not None:
-                return compiled(image, torch.get_num_threads())[0]
+                logits = compiled(image, torch.get_num_threads(), trim)[0]
+                return torch.from_numpy(logits).sigmoid().numpy()
         given = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.nets[number].to(device).eval()(given)
-        return logits[0, 0].float().cpu().numpy()
+            answer = self.nets[number].to(device).eval()(given)
+        return answer[0, 0].float().sigmoid().cpu().numpy()[within(trim)]
 
     def save(self, folder: Path) -> Path:
         """Write `model.safetensors`, `detector.yaml` and a card."""
