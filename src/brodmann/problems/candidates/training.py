@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from brodmann.core import DataError, RecipeError, key_seed
+from brodmann.core.files import make_folder
 from brodmann.problems.candidates.batches import CropBatches, Pool
 from brodmann.problems.candidates.classifier import CropClassifier, check_finite
 from brodmann.problems.candidates.intensity import crop_contrast, crop_intensities
@@ -130,7 +131,7 @@ def train_classifier(
         CropBatches(pool, batch, turns, slide, seed),
         schedule,
         seed,
-        folder,
+        make_folder(folder),
         workers=workers,
         on_step=on_step,
     )
