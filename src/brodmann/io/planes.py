@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -187,16 +187,18 @@ class _Planes:
         """Decode the strips or tiles that a window touches, and no other."""
         import tifffile
 
+        status = Path(file).stat()
+        plain = _plain(file, status.st_size, status.st_mtime_ns)
+        if plain is not None:
+            start, shape, stored = plain
+            if (shape, stored.newbyteorder("=")) == (self.shape, self.dtype):
+                out[:] = np.memmap(file, stored, "r", start, shape)[rows, columns]
+                return
         with tifffile.TiffFile(file) as tif:
             page = tif.pages.first
             found = (page.imagelength, page.imagewidth), page.dtype
             if found != (self.shape, self.dtype) or page.samplesperpixel != 1:
                 raise DataError("planes differ in shape or type", file, f"{page.shape} {found[1]}")
-            if page.is_memmappable:
-                stored = self.dtype.newbyteorder(tif.byteorder)
-                start = page.dataoffsets[0]
-                out[:] = np.memmap(file, stored, "r", start, self.shape)[rows, columns]
-                return
             tiled = page.is_tiled
             size = (
                 (page.tilelength, page.tilewidth) if tiled else (page.rowsperstrip, self.shape[1])
@@ -212,6 +214,22 @@ class _Planes:
                     put, take = zip(*(_overlap(low, n, w) for (low, w), n in zip(place, shape[1:])))
                     # Empty strips are left out of some files.
                     out[put] = page.nodata if part is None else part[0, ..., 0][take]
+
+
+@lru_cache(maxsize=1 << 14)
+def _plain(file: str, size: int, changed_ns: int) -> tuple[int, tuple[int, int], np.dtype] | None:
+    """Where the pixels of a plane lie that can be mapped, their shape and stored type.
+
+    Blocks come back to a plane, and its header would take longer to read than a part of it.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(file) as tif:
+        page = tif.pages.first
+        if not page.is_memmappable or page.samplesperpixel != 1:
+            return None
+        stored = np.dtype(page.dtype).newbyteorder(tif.byteorder)
+        return page.dataoffsets[0], (page.imagelength, page.imagewidth), stored
 
 
 def _overlap(low: int, size: int, window: slice) -> tuple[slice, slice]:
