@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brodmann.core import DataError, Dataset, RecipeError, key_seed, keyed_rng
+from brodmann.core import DataError, Dataset, RecipeError, keyed_rng
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import grouped_folds
 from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow
 from brodmann.pipeline.cells.study.table import RANDOM, cell_table, markdown
+from brodmann.pipeline.cells.study.training import Trainer, content_of, measure_brains
 from brodmann.pipeline.counting import Report
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
-from brodmann.pipeline.model import seeded_net
 from brodmann.pipeline.stages import Stages, content_key
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells import (
-    Detector,
-    Intensity,
-    LaplacianOfGaussian,
-    NetDetector,
     heat_of,
-    measure_intensity,
 )
-from brodmann.problems.cells.batches import CellBatches, CellCase
-from brodmann.problems.cells.net_detector import build_net
-from brodmann.problems.cells.problem import Cells
-from brodmann.problems.cells.tuning import Choice, choose
+from brodmann.problems.cells.tuning import Choice
 
 TOGETHER = ", seeds together"
 """Ends the name of a row whose heat is the mean over the seeds of another."""
@@ -45,11 +36,10 @@ class CellStudy:
 
     recipe: CellRecipe
     data: Dataset
-    intensities: dict[str, Intensity]
+    trainer: Trainer
     content: str
     folder: Path
     report: Report
-    kept: dict[Any, np.ndarray] = field(default_factory=dict)
 
     @property
     def folds(self) -> list[tuple[list[str], list[str]]]:
@@ -57,13 +47,9 @@ class CellStudy:
         count = self.recipe.folds or len(set(self.data.subjects.values()))
         return grouped_folds(self.data, count)
 
-    def truth(self, name: str) -> np.ndarray:
-        """Centres of a sample."""
-        return self.data[name].points.coordinates
-
     def row(self, row: CellRow) -> dict[int, dict[str, np.ndarray]]:
         """Seed -> sample -> (n, d) cells found in it by detectors that never saw its brain."""
-        self.kept.clear()
+        self.trainer.kept.clear()
         found: dict[int, dict[str, np.ndarray]] = {}
         seeds = self.recipe.seeds if row.net is not None else self.recipe.seeds[:1]
         for seed in seeds:
@@ -90,33 +76,19 @@ class CellStudy:
         return self.folder / slug(row.name) / f"seed{seed}" / f"fold{fold}"
 
     def _fold(self, row: CellRow, seed: int, fold: int) -> dict[str, np.ndarray]:
-        recipe, (train, test) = self.recipe, self.folds[fold]
-        contrast, target, turns, schedule = recipe.settings(row)
-        depends = {
-            "data": self.content,
-            "train": train,
-            "seed": seed if row.net else None,
-            "row": row.model_dump(exclude={"contrast", "target", "augmentation", "train"}),
-            "settings": [contrast.model_dump(), target.model_dump(), turns.model_dump()],
-            "schedule": schedule.model_dump(exclude={"workers", "checkpoint_every"}),
-            "radii": recipe.radii,
-            "tolerance": recipe.tolerance,
-            "choose_by": row.choose_by or recipe.choose_by,
-        }
+        train, test = self.folds[fold]
+        depends = {"data": self.content, **self.trainer.depends(row, seed, train)}
         path = self._stage(row, seed, fold)
 
         def work(stage: Path) -> dict[str, Any]:
             began = time.monotonic()
             note = f"{row.name}: seed {seed}, fold {fold + 1}"
-            if row.net is not None:
-                detector, choice = self._net(row, seed, train, stage, note)
-            else:
-                detector, choice = self._log(row, train, note)
+            detector, choice = self.trainer.train(row, seed, train, stage, note)
             trained = round(time.monotonic() - began, 1)
             detector.save(stage / "detector")
             cells = {}
             for done, name in enumerate(test, 1):
-                heat = heat_of(detector, self.data[name].image, self._intensity(name))
+                heat = heat_of(detector, self.data[name].image, self.trainer.intensities[name])
                 np.save(stage / f"{name}.npy", heat, allow_pickle=False)
                 cells[name] = find_maxima(heat, choice.radius, choice.threshold)[0].tolist()
                 self.report(f"{note}: find", done, len(test), "")
@@ -135,112 +107,6 @@ class CellStudy:
             name: np.array(cells, float).reshape(-1, ndim)
             for name, cells in outcome["cells"].items()
         }
-
-    def _intensity(self, name: str) -> Intensity:
-        return self.intensities[self.data.subjects[name]]
-
-    def _choose(self, row: CellRow, detector: Detector, train: list[str], lowest: float) -> Choice:
-        """Settings by the training samples, whose borders are mirrored by the filters' own way."""
-        return choose(
-            [self._heat(detector, name) for name in train],
-            [self.truth(name) for name in train],
-            [self.data.subjects[name] for name in train],
-            self.recipe.radii,
-            self.recipe.tolerance,
-            row.choose_by or self.recipe.choose_by,
-            lowest,
-        )
-
-    def _heat(self, detector: Detector, name: str) -> np.ndarray:
-        """Without margins; a Laplacian of Gaussian's serves every fold that trains on it."""
-        key = None
-        if isinstance(detector, LaplacianOfGaussian):
-            key = (name, detector.sigma_um, detector.contrast)
-        if key in self.kept:
-            return self.kept[key]
-        heat = detector.heat(self.data[name].image.read(), self._intensity(name))
-        if key is not None:
-            self.kept[key] = heat
-        return heat
-
-    def _log(self, row: CellRow, train: list[str], note: str) -> tuple[Detector, Choice]:
-        contrast = self.recipe.settings(row)[0].made(compress=False, blobs_um=())
-        image, best = self.data[0].image, None
-        for done, sigma in enumerate(row.sigmas_um, 1):
-            tried = LaplacianOfGaussian(
-                image.spacing,
-                tuple(sigma),
-                tuple(self.recipe.radii[0]),
-                0.0,
-                contrast,
-                row.name,
-                image.num_channels,
-            )
-            choice = self._choose(row, tried, train, 0.0)
-            if best is None or choice.f1 > best[1].f1:
-                tried.radius, tried.threshold = choice.radius, choice.threshold
-                best = tried, choice
-            self.report(f"{note}: scales", done, len(row.sigmas_um), f"F1 {choice.f1:.3f}")
-        assert best is not None
-        return best
-
-    def _net(
-        self, row: CellRow, seed: int, train: list[str], stage: Path, note: str
-    ) -> tuple[Detector, Choice]:
-        from brodmann.problems.learner import Schedule, fit
-
-        contrast, target, turns, section = self.recipe.settings(row)
-        look, aim = contrast.made(), target.made()
-        cases = [
-            CellCase.of(self.data[name], look, self._intensity(name), aim, section.crop)
-            for name in train
-        ]
-        image = self.data[0].image
-        options = row.net.made()
-        inputs = look.channels(image.num_channels)
-        net = seeded_net(key_seed(seed, "net"), lambda: build_net(options, inputs))
-        fields = Schedule.__dataclass_fields__
-        schedule = Schedule(**{k: v for k, v in section.model_dump().items() if k in fields})
-        net, _ = fit(
-            net,
-            Cells(None, None, aim, section.gamma),
-            CellBatches(
-                cases,
-                section.crop,
-                section.batch,
-                turns.made(),
-                seed,
-                centred=section.centred,
-                overlays=section.overlays,
-            ),
-            schedule,
-            seed,
-            stage,
-            workers=section.workers,
-            on_step=lambda done, loss: self.report(note, done, section.steps, f"loss {loss:.3f}"),
-        )
-        axes = "zyx"[-image.ndim :]
-        detector = NetDetector(
-            [net],
-            options,
-            image.spacing,
-            tuple(self.recipe.radii[0]),
-            0.0,
-            look,
-            image.num_channels,
-            tuple(axes.index(axis) for axis in row.mirror),
-            row.name,
-            {
-                "data": self.data.name,
-                "brains": ", ".join(sorted({self.data.subjects[n] for n in train})),
-                "licence of the data": self.data.licence or "not stated",
-                "steps": section.steps,
-                "seed": seed,
-            },
-        )
-        choice = self._choose(row, detector, train, 0.02)
-        detector.radius, detector.threshold = choice.radius, choice.threshold
-        return detector, choice
 
 
 def _choice(stage: Path) -> Choice:
@@ -280,18 +146,6 @@ def open_cells(recipe: CellRecipe) -> Dataset:
         if len(radius) != ndim or min(radius) < 0:
             raise RecipeError(f"a peak window has {ndim} radii from 0", "radii", radius)
     return dataset
-
-
-def content_of(data: Dataset) -> str:
-    """A hash of all voxels, masks and centres."""
-    digest = blake2b(digest_size=16)
-    for sample in data:
-        digest.update(repr((sample.name, sample.subject, sample.image.spacing)).encode())
-        digest.update(np.ascontiguousarray(sample.image.numpy()))
-        digest.update(np.ascontiguousarray(sample.points.coordinates))
-        if sample.labels is not None:
-            digest.update(np.ascontiguousarray(sample.labels.numpy()))
-    return digest.hexdigest()
 
 
 def random_cells(data: Dataset, seed: int) -> dict[str, np.ndarray]:
@@ -342,12 +196,8 @@ def run_cells(
         folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
     )
     data = open_cells(recipe)
-    subjects = sorted(set(data.subjects.values()))
-    intensities = {
-        subject: measure_intensity([s.image for s in data if s.subject == subject])
-        for subject in subjects
-    }
-    study = CellStudy(recipe, data, intensities, content_of(data), folder, report)
+    trainer = Trainer(recipe, data, measure_brains(data), report)
+    study = CellStudy(recipe, data, trainer, content_of(data), folder, report)
     found: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     for row in recipe.chosen:
         found[row.name] = study.row(row)
@@ -370,8 +220,8 @@ def run_cells(
         },
         "folds": [test for _, test in study.folds],
         "intensities": {
-            subject: {"level": one.level, "deviation": one.deviation}
-            for subject, one in intensities.items()
+            data.subjects[name]: {"level": one.level, "deviation": one.deviation}
+            for name, one in sorted(trainer.intensities.items())
         },
         "notes": recipe.notes,
         "data_hash": content_key(study.content),
