@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow check bench lock clean
+.PHONY: help install demo test test-slow check bench peer lock clean
 
 help:
 	@echo "make demo       install, run the demo, print the path of its report"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow  what is marked slow"
 	@echo "make check      ruff, mypy on core, import floors, tests"
 	@echo "make bench      speed and memory beside named peers"
+	@echo "make peer       an environment with cellfinder, for the benchmark 'detection'"
 	@echo "make lock       write requirements.lock anew from this environment"
 
 install: $(STAMP)
@@ -41,8 +42,12 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+peer:
+	$(PYTHON) -m venv .venv-cellfinder
+	.venv-cellfinder/bin/python -m pip install --quiet --disable-pip-version-check cellfinder==1.10.1
+
 lock:
 	(echo '# Every version that make installs; written by "make lock" on Python 3.11.'; $(BIN)/python -m pip freeze --exclude-editable --exclude pip) > requirements.lock
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-cellfinder runs build dist .pytest_cache .mypy_cache .ruff_cache

@@ -30,7 +30,7 @@ KEYS = (
     "spread",
 )
 FOLDER = Path(__file__).parent
-NOT_BENCHMARKS = ("harness",)
+NOT_BENCHMARKS = ("harness", "cellfinder_peer")
 
 
 def seconds(work: Callable[[], object]) -> float:

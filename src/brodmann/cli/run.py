@@ -48,10 +48,11 @@ def run(
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"train.workers={workers}"] if workers is not None else []
         _neurons(recipe, [*settings, *extra], out_dir, command, as_json)
-    elif kind == "cells":
+    elif kind in ("cells", "cells-matrix"):
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"train.workers={workers}"] if workers is not None else []
-        _cells(recipe, [*settings, *extra], out_dir, command, as_json)
+        of_kind = _cells if kind == "cells" else _matrix
+        of_kind(recipe, [*settings, *extra], out_dir, command, as_json)
     elif kind == "candidates":
         extra = [f"seeds=[{seed}]"] if seed is not None else []
         extra += [f"train.workers={workers}"] if workers is not None else []
@@ -200,6 +201,37 @@ def _candidates(
         line(f"table      {folder / 'table.md'}")
         line(f"classifier {folder / 'classifier'}")
         line(f"result     {folder / 'result.json'}")
+
+    emit(result, as_json, text)
+
+
+def _matrix(
+    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
+) -> None:
+    from brodmann.pipeline.cells.study.matrix import run_matrix
+    from brodmann.pipeline.cells.study.recipe import load_matrix_recipe
+
+    loaded = load_matrix_recipe(recipe, settings)
+    folder = out_dir or Path("runs") / loaded.name
+    with progress() as report:
+        result = run_matrix(loaded, folder, command=command, report=report)
+
+    def text(result: dict) -> None:
+        from rich.table import Table
+
+        line(f"\n{result['title']}", "bold")
+        table = Table("F1 of", box=None, pad_edge=False)
+        for model in result["models"]:
+            table.add_column(model, justify="right")
+        for marker, row in result["totals"].items():
+            shown = [row[model]["mean"] for model in result["models"]]
+            table.add_row(marker, *("–" if mean is None else f"{mean:.3f}" for mean in shown))
+        console = out()
+        console.width = max(console.width, WIDTH)
+        console.print(table)
+        line(f"table   {folder / 'table.md'}")
+        line(f"picture {folder / 'matrix.png'}")
+        line(f"result  {folder / 'result.json'}")
 
     emit(result, as_json, text)
 

@@ -234,14 +234,14 @@ def recipe_text(recipe: str) -> tuple[str, str]:
 
 def recipe_kind(
     recipe: str,
-) -> Literal["recipe", "study", "neurons", "cells", "candidates", "bench"]:
+) -> Literal["recipe", "study", "neurons", "cells", "cells-matrix", "candidates", "bench"]:
     """Which of its forms a recipe has: a run, a table of runs, a room of its own, or benchmarks.
 
     >>> recipe_kind("demo")
     'recipe'
     """
     tree = read_tree(*recipe_text(recipe))
-    if tree.get("problem") in ("neurons", "cells", "candidates"):
+    if tree.get("problem") in ("neurons", "cells", "cells-matrix", "candidates"):
         return tree["problem"]
     if "tasks" in tree:
         return "bench"

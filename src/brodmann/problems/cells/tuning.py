@@ -30,7 +30,7 @@ def choose(
     truths: Sequence[np.ndarray],
     subjects: Sequence[str],
     radii: Sequence[Sequence[int]],
-    tolerance: float,
+    tolerance: float | Sequence[float],
     by: Literal["pooled", "mean"] = "pooled",
     lowest: float = 0.0,
 ) -> Choice:
@@ -45,8 +45,8 @@ def choose(
         Whose sample it is.
     radii : sequence of sequence of int
         Peak windows to try.
-    tolerance : float
-        In voxels.
+    tolerance : float or sequence of float
+        In voxels, one for all samples or one for each.
     by : "pooled" or "mean"
         F1 of all cells together, or the mean over subjects.
     lowest : float
@@ -64,6 +64,7 @@ def choose(
     """
     if not sum(map(len, truths)):
         raise DataError("no cell to choose a threshold by")
+    each = np.broadcast_to(tolerance, len(heats)).tolist()
     best = None
     for radius in radii:
         found = [find_maxima(heat, radius, lowest) for heat in heats]
@@ -71,7 +72,7 @@ def choose(
         counts = np.stack(
             [
                 counts_by_threshold(spots, scores, truth, tolerance, thresholds)
-                for (spots, scores), truth in zip(found, truths)
+                for (spots, scores), truth, tolerance in zip(found, truths, each, strict=True)
             ]
         )
         f1 = _f1(counts, subjects, by)

@@ -126,26 +126,17 @@ class CellRow(Section):
         return self
 
 
-class CellRecipe(Section):
-    """Detectors compared on brains that they were not trained on, with several seeds."""
+class DetectorRecipe(Section):
+    """What every recipe of detectors says: of data, and how they are made."""
 
     name: str
     title: str = ""
     description: str = ""
     notes: list[str] = Field(default_factory=list)
-    problem: Literal["cells"]
     seeds: list[int] = Field([0], min_length=1)
     data: dict[str, Any]
     folds: int = Field(0, ge=0)
     """Groups of brains; 0 leaves one brain out at a time."""
-    tolerance: float = Field(6.0, gt=0)
-    """Voxels; a pair is closer."""
-    voxels: list[float] = Field([3.0])
-    """Further tolerances in voxels, at the same settings."""
-    um: list[float] = Field(default_factory=list)
-    """Further tolerances in micrometres, at the same settings."""
-    least_cells: int = Field(50, ge=1)
-    """Brains of fewer cells do not count as the worst."""
     radii: list[list[int]] = Field(min_length=1)
     """Peak windows to choose from by the training brains, in voxels."""
     choose_by: Literal["pooled", "mean"] = "pooled"
@@ -154,9 +145,6 @@ class CellRecipe(Section):
     target: TargetSection = TargetSection()
     augmentation: TurnsSection = TurnsSection()
     train: CellTrainSection = CellTrainSection()
-    rows: list[CellRow] = Field(min_length=1)
-    only: list[str] = Field(default_factory=list)
-    """Names of rows to run; all by default."""
 
     def dump(self) -> dict[str, Any]:
         """Plain data, every default spelled out."""
@@ -177,24 +165,10 @@ class CellRecipe(Section):
             for section, changes in pairs
         )  # type: ignore[return-value]
 
-    @property
-    def chosen(self) -> list[CellRow]:
-        """The rows to run."""
-        return [row for row in self.rows if not self.only or row.name in self.only]
-
-
-def load_cell_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> CellRecipe:
-    """Read, change and validate a recipe of cells; see `pipeline.recipe.load_recipe`."""
-    loaded, where = open_recipe(recipe, settings, CellRecipe)
-    names = [row.name for row in loaded.rows]
-    if len(set(names)) < len(names):
-        raise RecipeError("rows have different names", f"{where}: rows", names)
-    unknown = sorted(set(loaded.only) - set(names))
-    if unknown:
-        raise RecipeError("no such row", f"{where}: only", unknown, f"known: {names}")
-    for row in loaded.rows:
+    def check(self, row: CellRow, where: str) -> None:
+        """Refuse a row that cannot be made, before anything runs."""
         try:
-            contrast, *_ = loaded.settings(row)
+            contrast, *_ = self.settings(row)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RecipeError(
@@ -209,4 +183,61 @@ def load_cell_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) ->
                 raise RecipeError(
                     "the net cannot be built", f"{where}: row {row.name!r}", error
                 ) from None
+
+
+class CellRecipe(DetectorRecipe):
+    """Detectors compared on brains that they were not trained on, with several seeds."""
+
+    problem: Literal["cells"]
+    tolerance: float = Field(6.0, gt=0)
+    """Voxels; a pair is closer."""
+    voxels: list[float] = Field([3.0])
+    """Further tolerances in voxels, at the same settings."""
+    um: list[float] = Field(default_factory=list)
+    """Further tolerances in micrometres, at the same settings."""
+    least_cells: int = Field(50, ge=1)
+    """Brains of fewer cells do not count as the worst."""
+    rows: list[CellRow] = Field(min_length=1)
+    only: list[str] = Field(default_factory=list)
+    """Names of rows to run; all by default."""
+
+    @property
+    def chosen(self) -> list[CellRow]:
+        """The rows to run."""
+        return [row for row in self.rows if not self.only or row.name in self.only]
+
+
+class MatrixRecipe(DetectorRecipe):
+    """One detector, made for each marker and for all of them, and tried on every marker."""
+
+    problem: Literal["cells-matrix"]
+    fold: int = Field(0, ge=0)
+    """The group of brains that is tested on; the others train."""
+    detector: CellRow
+    joint: dict[str, float] = Field(default_factory=lambda: {"all": 1.0})
+    """Names of models of all markers together -> how many times the steps of the others."""
+
+
+def load_cell_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> CellRecipe:
+    """Read, change and validate a recipe of cells; see `pipeline.recipe.load_recipe`."""
+    loaded, where = open_recipe(recipe, settings, CellRecipe)
+    names = [row.name for row in loaded.rows]
+    if len(set(names)) < len(names):
+        raise RecipeError("rows have different names", f"{where}: rows", names)
+    unknown = sorted(set(loaded.only) - set(names))
+    if unknown:
+        raise RecipeError("no such row", f"{where}: only", unknown, f"known: {names}")
+    for row in loaded.rows:
+        loaded.check(row, where)
+    return loaded
+
+
+def load_matrix_recipe(recipe: str, settings: list[str] | tuple[str, ...] = ()) -> MatrixRecipe:
+    """Read, change and validate a recipe of a matrix; see `pipeline.recipe.load_recipe`."""
+    loaded, where = open_recipe(recipe, settings, MatrixRecipe)
+    loaded.check(loaded.detector, where)
+    if any(not factor > 0 for factor in loaded.joint.values()):
+        raise RecipeError("joint models train a number of times above 0", f"{where}: joint")
+    if loaded.detector.net is None and any(factor != 1 for factor in loaded.joint.values()):
+        raise RecipeError("a Laplacian of Gaussian has no steps", f"{where}: joint", loaded.joint)
     return loaded

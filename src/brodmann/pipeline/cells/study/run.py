@@ -14,7 +14,7 @@ from brodmann.core import DataError, Dataset, RecipeError, keyed_rng
 from brodmann.core.files import make_folder, write_json, write_text
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import grouped_folds
-from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow
+from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow, DetectorRecipe
 from brodmann.pipeline.cells.study.table import RANDOM, cell_table, markdown
 from brodmann.pipeline.cells.study.training import Trainer, content_of, measure_brains
 from brodmann.pipeline.counting import Report
@@ -125,7 +125,7 @@ def slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def open_cells(recipe: CellRecipe) -> Dataset:
+def open_cells(recipe: DetectorRecipe) -> Dataset:
     """The recipe's samples, each read once.
 
     Raises
@@ -196,7 +196,8 @@ def run_cells(
         folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
     )
     data = open_cells(recipe)
-    trainer = Trainer(recipe, data, measure_brains(data), report)
+    tolerances = dict.fromkeys(data.names, recipe.tolerance)
+    trainer = Trainer(recipe, data, measure_brains(data), tolerances, dict(data.subjects), report)
     study = CellStudy(recipe, data, trainer, content_of(data), folder, report)
     found: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     for row in recipe.chosen:

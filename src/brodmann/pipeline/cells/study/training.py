@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from brodmann.core import Dataset, key_seed
-from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow
+from brodmann.pipeline.cells.study.recipe import CellRow, DetectorRecipe
 from brodmann.pipeline.counting import Report
 from brodmann.pipeline.model import seeded_net
 from brodmann.problems.cells import (
@@ -32,19 +32,25 @@ class Trainer:
 
     Attributes
     ----------
-    recipe : CellRecipe
+    recipe : DetectorRecipe
     data : Dataset
         Samples in memory, with points.
     intensities : dict
         Of each sample that of its brain, see `measure_brains`.
+    tolerances : dict
+        Of each sample, in voxels.
+    groups : dict
+        Of each sample that over which a mean F1 is taken: its brain.
     report : callable
     kept : dict
         Heat of a Laplacian of Gaussian, which serves every fold that trains on it.
     """
 
-    recipe: CellRecipe
+    recipe: DetectorRecipe
     data: Dataset
     intensities: dict[str, Intensity]
+    tolerances: dict[str, float]
+    groups: dict[str, str]
     report: Report
     kept: dict[Any, np.ndarray] = field(default_factory=dict)
 
@@ -66,7 +72,7 @@ class Trainer:
             "settings": [contrast.model_dump(), target.model_dump(), turns.model_dump()],
             "schedule": schedule.model_dump(exclude={"workers", "checkpoint_every"}),
             "radii": self.recipe.radii,
-            "tolerance": self.recipe.tolerance,
+            "tolerances": sorted({self.tolerances[name] for name in names}),
             "choose_by": row.choose_by or self.recipe.choose_by,
         }
 
@@ -79,9 +85,9 @@ class Trainer:
         return choose(
             [self._heat(detector, name) for name in train],
             [self.truth(name) for name in train],
-            [self.data.subjects[name] for name in train],
+            [self.groups[name] for name in train],
             self.recipe.radii,
-            self.recipe.tolerance,
+            [self.tolerances[name] for name in train],
             row.choose_by or self.recipe.choose_by,
             lowest,
         )
