@@ -135,8 +135,12 @@ def test_files_for_people(run):
     assert "| mixer |" in table and "brodmann run made" in table and "±" in table
     import matplotlib.image
 
-    picture = matplotlib.image.imread(folder / "cells.png")
-    assert picture.shape[0] > 300 and picture.std() > 0.05
+    for name in ("cells.png", "speed.png"):
+        picture = matplotlib.image.imread(folder / name)
+        assert picture.shape[0] > 300 and picture[..., :3].std() > 0.03
+    speeds = json.loads((folder / "result.json").read_text())["megavoxels_per_s"]
+    assert set(speeds) == {"LoG", "mixer"} and min(speeds.values()) > 0
+    assert f" {speeds['LoG']:g} |" in table
 
 
 def test_a_killed_training_ends_the_same(recipe, tmp_path):
@@ -198,7 +202,7 @@ def test_packaged_recipes_are_valid():
     names = [name for name in recipe_names() if recipe_kind(name) == "cells"]
     assert {"cells-delivr-cfos", "cells-delivr-microglia", "cells-macaque"} <= set(names)
     for name in names:
-        real = [] if name == "cells-phantom" else ["data.root=DATA"]
+        real = [] if name in ("cells-phantom", "cells-patches") else ["data.root=DATA"]
         assert load_cell_recipe(name, real).name == name
 
 

@@ -21,13 +21,13 @@ from brodmann.pipeline.counting import Report
 from brodmann.pipeline.environment import commit, peak_memory_mb, versions
 from brodmann.pipeline.stages import Stages, content_key
 from brodmann.postprocess.maxima import find_maxima
-from brodmann.problems.cells import (
-    heat_of,
-)
+from brodmann.problems.cells import Detector, Intensity, heat_of
 from brodmann.problems.cells.tuning import Choice
 
 TOGETHER = ", seeds together"
 """Ends the name of a row whose heat is the mean over the seeds of another."""
+BLOCK_VOXELS = 1 << 21
+"""Of the block that speed is measured on; larger ones have less halo to a voxel."""
 
 
 @dataclass
@@ -92,8 +92,10 @@ class CellStudy:
                 np.save(stage / f"{name}.npy", heat, allow_pickle=False)
                 cells[name] = find_maxima(heat, choice.radius, choice.threshold)[0].tolist()
                 self.report(f"{note}: find", done, len(test), "")
+            first = seed == self.recipe.seeds[0] and fold == 0
             return {
                 "cells": cells,
+                "megavoxels_per_s": megavoxels_per_s(detector) if first else None,
                 "radius": choice.radius,
                 "threshold": choice.threshold,
                 "train_f1": choice.f1,
@@ -114,6 +116,23 @@ def _choice(stage: Path) -> Choice:
 
     detector = load_detector(stage / "detector")
     return Choice(detector.radius, detector.threshold, 0.0)
+
+
+def megavoxels_per_s(detector: Detector) -> float:
+    """How fast heat is made within a block, of noise, by what this process may use.
+
+    Of a block of about `BLOCK_VOXELS` voxels, read with its halo, on the second try.
+    """
+    ndim = len(detector.spacing)
+    side = round(BLOCK_VOXELS ** (1 / ndim))
+    shape = [-(-side // m) * m + 2 * h for m, h in zip(detector.multiple, detector.halo)]
+    noise = keyed_rng(0, "speed").integers(0, 1000, (detector.channels, *shape), np.uint16)
+    wanted = np.prod([n - 2 * h for n, h in zip(shape, detector.halo)])
+    for _ in range(2):
+        began = time.monotonic()
+        detector.heat(noise, Intensity(500.0, 100.0), detector.halo)
+        seconds = time.monotonic() - began
+    return float(f"{wanted / 1e6 / seconds:.3g}")
 
 
 def slug(name: str) -> str:
@@ -172,7 +191,7 @@ def run_cells(
     recipe : CellRecipe
     folder : Path
         Gets `recipe.yaml`, for each row, seed and fold a folder with `detector/` and the heat of
-        the brains that it never saw, and `result.json`, `table.md` and `cells.png`.
+        the brains that it never saw, and `result.json`, `table.md`, `cells.png` and `speed.png`.
     command : str
         What the table names as the command that made it.
     report : callable
@@ -211,6 +230,10 @@ def run_cells(
         "problem": "cells",
         "seeds": recipe.seeds,
         **cell_table(recipe, data, found),
+        "megavoxels_per_s": {
+            row.name: _told(study._stage(row, recipe.seeds[0], 0)).get("megavoxels_per_s")
+            for row in recipe.chosen
+        },
         "choices": {
             row.name: [
                 {"seed": seed, "fold": fold} | _told(study._stage(row, seed, fold))
@@ -236,8 +259,10 @@ def run_cells(
     write_json(folder / "result.json", result)
     write_text(folder / "table.md", markdown(result))
     from brodmann.pipeline.cells.study.picture import write_cell_picture
+    from brodmann.report.cell_speed import speed_picture
 
     write_cell_picture(folder / "cells.png", data, found, recipe.tolerance)
+    speed_picture(result, folder / "speed.png")
     return result
 
 

@@ -102,7 +102,13 @@ def markdown(result: Mapping[str, Any]) -> str:
     further = [k for k in result["rows"][0]["mean"] if k not in titles]
     titles |= {k: "F1 at " + k.removeprefix("f1_").replace("_", " ") for k in further}
     brains = list(result["cells"])
-    head = ["detector", *titles.values(), *(f"{b} ({result['cells'][b]})" for b in brains)]
+    speeds = result["megavoxels_per_s"]
+    head = [
+        "detector",
+        *titles.values(),
+        "MVox/s",
+        *(f"{b} ({result['cells'][b]})" for b in brains),
+    ]
     lines = [
         f"# {result['title']}",
         "",
@@ -118,7 +124,9 @@ def markdown(result: Mapping[str, Any]) -> str:
             _text(_mean([one["by_brain"].get(b) for one in row["seeds"].values()]), None)
             for b in brains
         ]
-        lines.append("| " + " | ".join([row["name"], *cells, *by_brain]) + " |")
+        speed = speeds.get(row["name"])
+        shown = "–" if speed is None else f"{speed:g}"
+        lines.append("| " + " | ".join([row["name"], *cells, shown, *by_brain]) + " |")
     notes = [f"- {note}" for note in result["notes"]]
     made = ["", f"Made by `{result['command']}`."] if result["command"] else []
     return "\n".join([*lines, "", *notes, *made]) + "\n"
