@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from brodmann.pipeline.candidates import (
 from brodmann.pipeline.candidates.brain import channels_of
 from brodmann.pipeline.candidates.study import load_candidate_recipe, run_candidates
 from brodmann.pipeline.candidates.study.proposals import SampleBrains
+from brodmann.pipeline.candidates.study.recipe import CandidateRecipe, DetectorSection
 from brodmann.pipeline.candidates.work import probabilities
 from brodmann.pipeline.cells import open_brain
 from brodmann.pipeline.cells.source import Source
@@ -475,3 +477,31 @@ def test_packaged_recipes_are_valid():
         real = [] if name == "candidates-phantom" else ["data.root=DATA"]
         loaded = load_candidate_recipe(name, real)
         assert loaded.name == name and loaded.title and loaded.description
+
+
+def test_every_key_of_a_recipe_is_explained():
+    text = (Path(__file__).parents[2] / "docs" / "cell_classifier.md").read_text("utf-8")
+    for section in (CandidateRecipe, DetectorSection):
+        for key in section.model_fields:
+            assert f"`{key}`" in text, key
+
+
+@pytest.mark.real
+def test_candidates_of_real_brains_hold_nearly_all_cells(real_data, tmp_path):
+    """What the classifier is given: see docs/cell_classifier.md for what it makes of them."""
+    brains = SampleBrains.of(
+        load_candidate_recipe("candidates-delivr-microglia", [f"data.root={real_data}"])
+    )
+    train, test = brains.folds[0]
+    detector = brains.detector(train, 0)
+    for subject in test:
+        one = brains.proposed(subject, detector)
+        every, strong = one.score(np.ones(len(one.strong), bool)), one.score(one.strong)
+        assert every.recall > 0.9 and every.precision < strong.precision
+
+
+@pytest.mark.real
+def test_the_two_photon_list_holds_cells_alone(real_data):
+    """So that it cannot teach what is none."""
+    points = read_points(real_data / "cells/stp/cell_classification.xml")
+    assert len(points) == 56 and set(points.table["type"]) == {2}
