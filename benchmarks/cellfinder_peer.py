@@ -88,8 +88,8 @@ def f1_of(volumes, settings):
     return 2 * hits / (found + true)
 
 
-def tune(files, rounds=2):
-    """One setting at a time, twice over; prints what each gives, and the best at the end."""
+def tune(files, rounds=1):
+    """One setting after another, from a start found in the same way; prints what each gives."""
     volumes = []
     for file in files:
         with np.load(file) as parts:

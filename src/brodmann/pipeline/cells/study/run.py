@@ -262,7 +262,8 @@ def run_cells(
     from brodmann.report.cell_speed import speed_picture
 
     write_cell_picture(folder / "cells.png", data, found, recipe.tolerance)
-    speed_picture(result, folder / "speed.png")
+    if any(result["megavoxels_per_s"].values()):  # an older version's work does not say
+        speed_picture(result, folder / "speed.png")
     return result
 
 
