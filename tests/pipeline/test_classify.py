@@ -30,7 +30,7 @@ from brodmann.pipeline.candidates import (
 )
 from brodmann.pipeline.candidates.brain import channels_of
 from brodmann.pipeline.candidates.study import load_candidate_recipe, run_candidates
-from brodmann.pipeline.candidates.study.proposals import SampleBrains
+from brodmann.pipeline.candidates.study.proposals import SampleBrains, crop_set
 from brodmann.pipeline.candidates.study.recipe import CandidateRecipe, DetectorSection
 from brodmann.pipeline.candidates.work import probabilities
 from brodmann.pipeline.cells import open_brain
@@ -387,6 +387,18 @@ def test_the_least_certain_are_written_for_people(brain, tools, tmp_path):
     assert (crops.labels == -1).all()
     written = read_points(folder / "crops.csv")
     assert np.allclose(written.table["probability"], picked.table["probability"])
+    # Sorted by a person they teach, and are not written over.
+    write_uncertain(tmp_path / "a", classifier, [volume], 4)
+    with pytest.raises(DataError, match="nobody judged"):
+        crop_set(folder, "b")
+    for number, file in enumerate(sorted((folder / "candidates").iterdir())):
+        sorted_in = folder / ("cells", "non_cells")[number % 2]
+        sorted_in.mkdir(exist_ok=True)
+        file.rename(sorted_in / file.name)
+    sorted_set = crop_set(folder, "b")
+    assert sorted_set.labels.sum() == 2 and len(sorted_set.crops) == 4
+    with pytest.raises(OutputError, match="somebody sorted"):
+        write_uncertain(tmp_path / "a", classifier, [volume], 5)
 
 
 def test_from_folders_of_crops_and_back(run, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from brodmann.core import DataError, OutputError, Points, Volume
 from brodmann.core.files import write_json
 from brodmann.inference.engines import Report, quiet
-from brodmann.io.crops import write_crops
+from brodmann.io.crops import FOLDERS, write_crops
 from brodmann.io.points import read_points, write_points
 from brodmann.pipeline.cells.detect import FACTS, facts_of
 from brodmann.pipeline.cells.source import Source
@@ -187,14 +187,27 @@ def write_uncertain(
         See `channels_of`.
     count : int
         At most so many.
+
+    Raises
+    ------
+    DataError
+        If there is no candidate, or no probability of them.
+    OutputError
+        If crops in the folder were sorted already.
     """
+    folder = Path(out) / "uncertain"
+    for name in (FOLDERS[0], FOLDERS[1]):
+        if (folder / name).exists():
+            raise OutputError(
+                "somebody sorted the crops here", folder / name, fix="move the folder first"
+            )
     picked = uncertain(all_candidates(out), classifier.threshold, count)
     if not len(picked):
         raise DataError("there is no candidate to judge", out)
     volumes = [_flat(Source(one).seen) for one in channels]
     spacing = None if same_spacing(classifier, volumes[0].spacing) else classifier.spacing
     return write_crops(
-        Path(out) / "uncertain",
+        folder,
         picked,
         volumes,
         shape=classifier.shape,
