@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -42,267 +46,196 @@ def run(
 
     from brodmann.pipeline.recipe import recipe_kind
 
-    command = shlex.join(["brodmann", *sys.argv[1:]])
-    kind = recipe_kind(recipe)
-    if kind == "neurons":
-        extra = [f"seeds=[{seed}]"] if seed is not None else []
-        extra += [f"train.workers={workers}"] if workers is not None else []
-        _neurons(recipe, [*settings, *extra], out_dir, command, as_json)
-    elif kind in ("cells", "cells-matrix"):
-        extra = [f"seeds=[{seed}]"] if seed is not None else []
-        extra += [f"train.workers={workers}"] if workers is not None else []
-        of_kind = _cells if kind == "cells" else _matrix
-        of_kind(recipe, [*settings, *extra], out_dir, command, as_json)
-    elif kind == "candidates":
-        extra = [f"seeds=[{seed}]"] if seed is not None else []
-        extra += [f"train.workers={workers}"] if workers is not None else []
-        _candidates(recipe, [*settings, *extra], out_dir, command, as_json)
-    elif kind == "bench":
-        if workers is not None:
-            raise typer.BadParameter(
-                "set methods.ROW.options.workers instead", param_hint="--workers"
-            )
-        extra = [f"seeds=[{seed}]"] if seed is not None else []
-        _bench(recipe, [*settings, *extra], out_dir, command, as_json)
-    elif kind == "study":
-        extra = [f"seeds=[{seed}]"] if seed is not None else []
-        extra += [f"base.train.workers={workers}"] if workers is not None else []
-        _study(recipe, [*settings, *extra], out_dir, command, as_json)
+    form = FORMS[recipe_kind(recipe)]
+    if workers is not None and form.workers is None:
+        raise typer.BadParameter("set methods.ROW.options.workers instead", param_hint="--workers")
+    extra = [form.seed.format(seed)] if seed is not None else []
+    extra += [str(form.workers).format(workers)] if workers is not None else []
+    # A study is loaded with the recipes of its rows.
+    loaded = _named(form.load)(recipe, [*settings, *extra])
+    parts = loaded if isinstance(loaded, tuple) else (loaded,)
+    folder = out_dir or Path("runs") / parts[0].name
+    with progress() as report:
+        result = _named(form.run)(
+            *parts, folder, command=shlex.join(["brodmann", *sys.argv[1:]]), report=report
+        )
+
+    def text(result: dict[str, Any]) -> None:
+        line(f"\n{result['title']}", "bold")
+        form.show(result, folder)
+        width = max(map(len, form.files))
+        for word, names in form.files.items():
+            line(f"{word:<{width}} {folder / names}")
+
+    emit(result, as_json, text)
+
+
+def _named(name: str) -> Any:
+    """A function by module:name, imported when it is asked for."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _show_single(result: dict[str, Any], folder: Path) -> None:
+    if result["mean_dice"] is None:
+        line("no region to score")
     else:
-        extra = [f"seed={seed}"] if seed is not None else []
-        extra += [f"train.workers={workers}"] if workers is not None else []
-        _single(recipe, [*settings, *extra], out_dir, command, as_json)
+        line(f"mean Dice {result['mean_dice']:.3f}   mean IoU {result['mean_iou']:.3f}")
+    for name, scores in result["baselines"].items():
+        if scores["mean_dice"] is not None:
+            line(f"  baseline {name}: mean Dice {scores['mean_dice']:.3f}", "dim")
 
 
-def _single(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.recipe import load_recipe
-    from brodmann.pipeline.run import run_recipe
+def _show_neurons(result: dict[str, Any], folder: Path) -> None:
+    from rich.text import Text
 
-    loaded = load_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_recipe(loaded, folder, command=command, report=report)
+    from brodmann.report.neurons import MEASURES, membranes, spread
 
-    def text(result: dict) -> None:
-        line(f"\n{result['title']}", "bold")
-        if result["mean_dice"] is None:
-            line("no region to score")
-        else:
-            line(f"mean Dice {result['mean_dice']:.3f}   mean IoU {result['mean_iou']:.3f}")
-        for name, scores in result["baselines"].items():
-            if scores["mean_dice"] is not None:
-                line(f"  baseline {name}: mean Dice {scores['mean_dice']:.3f}", "dim")
-        line(f"result  {folder / 'result.json'}")
-        line(f"model   {folder / 'model'}")
-        line(f"report  {folder / 'report' / 'report.html'}")
-
-    emit(result, as_json, text)
+    rows = []
+    for row in (*result["rows"], *result["trivial"]):
+        style = "bold" if row["name"] == result["best"] else ""
+        style = style or ("dim" if row in result["trivial"] else "")
+        rows.append(
+            [Text(row["name"], style), *(Text(spread(row, key), style) for key in MEASURES)]
+        )
+    _table(["post-processing", *MEASURES.values()], rows)
+    if membranes(result):
+        line(membranes(result))
 
 
-def _neurons(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.neurons.recipe import load_neuron_recipe
-    from brodmann.pipeline.neurons.run import run_neurons
+def _show_cells(result: dict[str, Any], folder: Path) -> None:
+    from brodmann.pipeline.cells.study.table import shown_rows
 
-    loaded = load_neuron_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_neurons(loaded, folder, command=command, report=report)
+    _table(*shown_rows(result))
 
-    def text(result: dict) -> None:
-        from rich.table import Table
-        from rich.text import Text
 
-        from brodmann.report.neurons import MEASURES, membranes, spread
+def _show_candidates(result: dict[str, Any], folder: Path) -> None:
+    from brodmann.pipeline.candidates.study.table import shown_rows
 
-        line(f"\n{result['title']}", "bold")
-        table = Table("post-processing", box=None, pad_edge=False)
-        for title in MEASURES.values():
-            table.add_column(title, justify="right")
-        for row in (*result["rows"], *result["trivial"]):
-            style = "bold" if row["name"] == result["best"] else ""
-            style = style or ("dim" if row in result["trivial"] else "")
-            table.add_row(
-                Text(row["name"], style), *(Text(spread(row, key), style) for key in MEASURES)
+    _table(*shown_rows(result))
+
+
+def _show_matrix(result: dict[str, Any], folder: Path) -> None:
+    rows = []
+    for marker, row in result["totals"].items():
+        means = [row[model]["mean"] for model in result["models"]]
+        rows.append([marker, *("–" if mean is None else f"{mean:.3f}" for mean in means)])
+    _table(["F1 of", *result["models"]], rows)
+
+
+def _show_study(result: dict[str, Any], folder: Path) -> None:
+    from rich.text import Text
+
+    from brodmann.report.study import TITLES, best_of, images, spread
+
+    keys, best = result["columns"], best_of(result)
+    rows = []
+    for row in result["rows"]:
+        cells = [
+            Text(
+                spread({"mean": row["mean"][key], "std": row["std"][key]}),
+                "bold" if best[key] == row["name"] else "",
             )
-        console = out()
-        console.width = max(console.width, WIDTH)
-        console.print(table)
-        if membranes(result):
-            line(membranes(result))
-        line(f"result  {folder / 'result.json'}, table.csv, table.md")
-        line(f"models  {folder}/seed*/model")
-        line(f"report  {folder / 'report' / 'report.html'}")
-
-    emit(result, as_json, text)
-
-
-def _cells(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.cells.study.recipe import load_cell_recipe
-    from brodmann.pipeline.cells.study.run import run_cells
-
-    loaded = load_cell_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_cells(loaded, folder, command=command, report=report)
-
-    def text(result: dict) -> None:
-        from rich.table import Table
-
-        from brodmann.pipeline.cells.study.table import shown_rows
-
-        line(f"\n{result['title']}", "bold")
-        head, rows = shown_rows(result)
-        table = Table(head[0], box=None, pad_edge=False)
-        for title in head[1:]:
-            table.add_column(title, justify="right")
-        for row in rows:
-            table.add_row(*row)
-        console = out()
-        console.width = max(console.width, WIDTH)
-        console.print(table)
-        line(f"table   {folder / 'table.md'}")
-        line(f"picture {folder / 'cells.png'}")
-        line(f"result  {folder / 'result.json'}")
-
-    emit(result, as_json, text)
+            for key in keys
+        ]
+        work = f"{row['steps']} x {row['batch']}"
+        rows.append([Text(row["name"]), *cells, str(row["n"]), work, images(row)])
+    _table(
+        ["method", *(TITLES[key] for key in keys), "n", "steps x batch", "real + made"],
+        rows,
+    )
+    for warning in result["warnings"]:
+        line(warning, "dim")
 
 
-def _candidates(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.candidates.study import load_candidate_recipe, run_candidates
+def _show_bench(result: dict[str, Any], folder: Path) -> None:
+    from brodmann.bench.board import boards, read_results
+    from brodmann.bench.tasks import benchmarks
+    from brodmann.cli.bench import show_board
 
-    loaded = load_candidate_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_candidates(loaded, folder, command=command, report=report)
-
-    def text(result: dict) -> None:
-        from rich.table import Table
-
-        from brodmann.pipeline.candidates.study.table import shown_rows
-
-        line(f"\n{result['title']}", "bold")
-        head, rows = shown_rows(result)
-        table = Table(head[0], box=None, pad_edge=False)
-        for title in head[1:]:
-            table.add_column(title, justify="right")
-        for row in rows:
-            table.add_row(*row)
-        console = out()
-        console.width = max(console.width, WIDTH)
-        console.print(table)
-        line(f"table      {folder / 'table.md'}")
-        line(f"classifier {folder / 'classifier'}")
-        line(f"result     {folder / 'result.json'}")
-
-    emit(result, as_json, text)
+    own = result["recipe"]["benchmarks"]
+    known = benchmarks(Path(own) if own else None)
+    for board in boards(read_results([folder / "results"]), known):
+        show_board(board.brief())
 
 
-def _matrix(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.cells.study.matrix import run_matrix
-    from brodmann.pipeline.cells.study.recipe import load_matrix_recipe
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.table import Table
 
-    loaded = load_matrix_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_matrix(loaded, folder, command=command, report=report)
-
-    def text(result: dict) -> None:
-        from rich.table import Table
-
-        line(f"\n{result['title']}", "bold")
-        table = Table("F1 of", box=None, pad_edge=False)
-        for model in result["models"]:
-            table.add_column(model, justify="right")
-        for marker, row in result["totals"].items():
-            shown = [row[model]["mean"] for model in result["models"]]
-            table.add_row(marker, *("–" if mean is None else f"{mean:.3f}" for mean in shown))
-        console = out()
-        console.width = max(console.width, WIDTH)
-        console.print(table)
-        line(f"table   {folder / 'table.md'}")
-        line(f"picture {folder / 'matrix.png'}")
-        line(f"result  {folder / 'result.json'}")
-
-    emit(result, as_json, text)
+    table = Table(head[0], box=None, pad_edge=False)
+    for title in head[1:]:
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console = out()
+    console.width = max(console.width, WIDTH)
+    console.print(table)
 
 
-def _study(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.pipeline.study import load_study, run_study
+@dataclass(frozen=True)
+class Form:
+    """A form of recipe: how it is loaded, run and shown, and the files that a run is told of."""
 
-    study, recipes = load_study(recipe, settings)
-    folder = out_dir or Path("runs") / study.name
-    with progress() as report:
-        result = run_study(study, recipes, folder, command=command, report=report)
-
-    def text(result: dict) -> None:
-        from rich.table import Table
-        from rich.text import Text
-
-        from brodmann.report.study import TITLES, best_of, images, spread
-
-        keys, best = result["columns"], best_of(result)
-        line(f"\n{result['title']}", "bold")
-        table = Table("method", box=None, pad_edge=False)
-        for title in (*(TITLES[key] for key in keys), "n", "steps x batch", "real + made"):
-            table.add_column(title, justify="right")
-        for row in result["rows"]:
-            cells = [
-                Text(
-                    spread({"mean": row["mean"][key], "std": row["std"][key]}),
-                    "bold" if best[key] == row["name"] else "",
-                )
-                for key in keys
-            ]
-            work = f"{row['steps']} x {row['batch']}"
-            table.add_row(Text(row["name"]), *cells, str(row["n"]), work, images(row))
-        console = out()
-        console.width = max(console.width, WIDTH)
-        console.print(table)
-        for warning in result["warnings"]:
-            line(warning, "dim")
-        line(f"page    {folder / 'table.html'}")
-        line(f"table   {folder / 'table.csv'}, table.md")
-        line(f"result  {folder / 'result.json'}")
-
-    emit(result, as_json, text)
+    load: str
+    run: str
+    show: Callable[[dict[str, Any], Path], None]
+    files: dict[str, str]
+    seed: str = "seeds=[{}]"
+    workers: str | None = "train.workers={}"
 
 
-def _bench(
-    recipe: str, settings: list[str], out_dir: Path | None, command: str, as_json: bool
-) -> None:
-    from brodmann.bench.recipe import load_bench_recipe
-    from brodmann.bench.study import run_bench
-
-    loaded = load_bench_recipe(recipe, settings)
-    folder = out_dir or Path("runs") / loaded.name
-    with progress() as report:
-        result = run_bench(loaded, folder, command=command, report=report)
-
-    def text(result: dict) -> None:
-        from brodmann.bench.board import boards, read_results
-        from brodmann.bench.tasks import benchmarks
-        from brodmann.cli.bench import show_board
-
-        line(f"\n{result['title']}", "bold")
-        for board in boards(read_results([folder / "results"]), benchmarks(loaded.benchmarks)):
-            show_board(board.brief())
-        line(f"page    {folder / 'report.html'}")
-        line(f"table   {folder / 'table.csv'}, table.md")
-        line(f"results {folder / 'results'}")
-
-    emit(result, as_json, text)
+CELLS, CANDIDATES = "brodmann.pipeline.cells.study", "brodmann.pipeline.candidates.study"
+FORMS = {
+    "recipe": Form(
+        "brodmann.pipeline.recipe:load_recipe",
+        "brodmann.pipeline.run:run_recipe",
+        _show_single,
+        {"result": "result.json", "model": "model", "report": "report/report.html"},
+        seed="seed={}",
+    ),
+    "study": Form(
+        "brodmann.pipeline.study:load_study",
+        "brodmann.pipeline.study:run_study",
+        _show_study,
+        {"page": "table.html", "table": "table.csv, table.md", "result": "result.json"},
+        workers="base.train.workers={}",
+    ),
+    "neurons": Form(
+        "brodmann.pipeline.neurons.recipe:load_neuron_recipe",
+        "brodmann.pipeline.neurons.run:run_neurons",
+        _show_neurons,
+        {
+            "result": "result.json, table.csv, table.md",
+            "models": "seed*/model",
+            "report": "report/report.html",
+        },
+    ),
+    "cells": Form(
+        f"{CELLS}.recipe:load_cell_recipe",
+        f"{CELLS}.run:run_cells",
+        _show_cells,
+        {"table": "table.md", "pictures": "cells.png, speed.png", "result": "result.json"},
+    ),
+    "cells-matrix": Form(
+        f"{CELLS}.recipe:load_matrix_recipe",
+        f"{CELLS}.matrix:run_matrix",
+        _show_matrix,
+        {"table": "table.md", "picture": "matrix.png", "result": "result.json"},
+    ),
+    "candidates": Form(
+        f"{CANDIDATES}:load_candidate_recipe",
+        f"{CANDIDATES}:run_candidates",
+        _show_candidates,
+        {"table": "table.md", "classifier": "classifier", "result": "result.json"},
+    ),
+    "bench": Form(
+        "brodmann.bench.recipe:load_bench_recipe",
+        "brodmann.bench.study:run_bench",
+        _show_bench,
+        {"page": "report.html", "table": "table.csv, table.md", "results": "results"},
+        workers=None,
+    ),
+}
 
 
 def line(words: str, style: str | None = None) -> None:
