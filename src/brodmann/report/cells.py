@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ DOTS, CROWD = 3000, 30_000
 """Cells beyond which each is a pixel, and beyond which patches are shown by their F1."""
 PATCH = 9
 """Pixels of a patch."""
+HEAD_LETTERS = 14
+"""Of a line of a model's name."""
 COLUMN = 84
 """Width of the matrix's columns, at least."""
 
@@ -103,22 +106,26 @@ def matrix_picture(
     known = [row[m] for row in rows for m in matrix.models if row[m] is not None]
     if not known:
         raise DataError("no entry of the matrix has a value", path, measure)
-    column = max(COLUMN, 9 * max(map(len, matrix.models)) + 14)
+    # A long name goes on below.
+    heads = [textwrap.wrap(model, HEAD_LETTERS) for model in matrix.models]
+    column = max(COLUMN, 9 * max(len(words) for head in heads for words in head) + 14)
+    above = 17 * (max(map(len, heads)) - 1)
     names = 40 + 8 * max(len(row["region"]) for row in rows)
     left = MARGIN + 30 + max(130, names)
     gaps = 12 * (len(matrix.markers) - 1)
     width = max(int(left + column * len(matrix.models) + MARGIN), 620)
-    sheet = Sheet(width, TOP + 22 + ROW * len(rows) + gaps + 66)
+    sheet = Sheet(width, TOP + above + 22 + ROW * len(rows) + gaps + 66)
     shown = {"f1": "F1"}.get(measure, measure)
     first = next(iter(matrix.scores.values()))
     sheet.head(
         title or f"{shown} of every model on every marker",
         f"{first.mode}, tolerance by marker in {first.unit}s, {SCORER}",
     )
-    for place, model in enumerate(matrix.models):
+    for place, head in enumerate(heads):
         middle = left + (place + 0.5) * column
-        sheet.text(middle, TOP + 10, model, 13, bold=True, ha="center")
-    y = float(TOP + 22)
+        for line, words in enumerate(reversed(head)):
+            sheet.text(middle, TOP + above + 10 - 17 * line, words, 13, bold=True, ha="center")
+    y = float(TOP + above + 22)
     for marker in matrix.markers:
         for region in (TOTAL, *matrix.regions[marker]):
             _matrix_row(sheet, matrix, marker, region, measure, left, y, column)

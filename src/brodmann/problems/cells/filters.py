@@ -46,20 +46,68 @@ def box_mean(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     >>> box_mean(np.float32([[0, 0, 3, 0, 0]]), [1, 3]).tolist()
     [[0.0, 1.0, 1.0, 1.0, 0.0]]
     """
+    sums, least = _box_sums(np.asarray(values), sides)
+    mean = np.empty(sums.shape, np.float32)
+    _scaled(sums.reshape(-1), 1.0 / math.prod(sides), float(least), mean.reshape(-1))
+    return mean
+
+
+def box_contrast(
+    values: np.ndarray, sides: Sequence[int], unit: float, window: Sequence[slice] = ()
+) -> np.ndarray:
+    """What is left of an image without its box mean, in units; in one pass over memory.
+
+    Parameters
+    ----------
+    values : ndarray (y, x) or (z, y, x), any real dtype
+    sides : sequence of int
+        As of `box_mean`.
+    unit : float
+    window : sequence of slice
+        What is wanted of the answer; all by default.
+
+    Returns
+    -------
+    ndarray, float32
+
+    >>> box_contrast(np.float32([[0, 0, 3, 0, 0]]), [1, 3], 2.0).tolist()
+    [[0.0, -0.5, 1.0, -0.5, 0.0]]
+    """
     values = np.asarray(values)
+    sums, least = _box_sums(values, sides)
+    window = tuple(window) or (slice(None),) * values.ndim
+    values, sums = values[window], sums[window]
+    contrast = np.empty(values.shape, np.float32)
+    # Rows of a window follow no single step.
+    flat = (1,) * (3 - values.ndim) + values.shape
+    _left(
+        values.reshape(flat) if values.ndim < 3 else values,
+        sums.reshape(flat) if values.ndim < 3 else sums,
+        1.0 / math.prod(sides),
+        float(least),
+        1.0 / unit,
+        contrast.reshape(flat),
+    )
+    return contrast
+
+
+def _box_sums(values: np.ndarray, sides: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Sums over boxes of the values less the least that their kind can be."""
     count, least = math.prod(sides), 0
     if values.dtype.kind in "bui" and values.dtype.itemsize <= 2 and count < 1 << 16:
         # Sums may run over and come back: what counts is the difference of two, which fits.
-        least = -(1 << 15) if values.dtype.kind == "i" else 0
-        sums = (values.astype(np.int32) - least).astype(np.uint32)
+        if values.dtype.kind == "i":
+            least = -(1 << 15)
+            sums = (values.astype(np.int32) - least).view(np.uint32)
+        else:
+            sums = values.astype(np.uint32)
     else:
         sums = values.astype(np.float64)
+    sums = np.ascontiguousarray(sums)
     for axis, side in enumerate(sides):
         if side > 1:
             _sum_along(_lines(sums, axis), side // 2)
-    mean = np.empty(sums.shape, np.float32)
-    _scaled(sums.reshape(-1), 1.0 / count, float(least), mean.reshape(-1))
-    return mean
+    return sums, least
 
 
 def blobness(
@@ -213,6 +261,17 @@ def _scaled(sums, share, least, mean):  # pragma: no cover (compiled)
         mean[k] = sums[k] * share + least
 
 
+@njit(cache=True, nogil=True)
+def _left(values, sums, share, least, per_unit, contrast):  # pragma: no cover (compiled)
+    """contrast = (values - sums * share - least) * per_unit"""
+    depth, height, width = values.shape
+    for z in range(depth):
+        for y in range(height):
+            row, total, out = values[z, y], sums[z, y], contrast[z, y]
+            for x in range(width):
+                out[x] = (row[x] - (total[x] * share + least)) * per_unit
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _tapped(strip, step, start, count, kernel, out):  # pragma: no cover (compiled)
     """out[k] += sum of kernel[t] * strip[start + t * step + k]; four taps at a time."""
@@ -230,6 +289,29 @@ def _tapped(strip, step, start, count, kernel, out):  # pragma: no cover (compil
         a, w = kernel[t], strip[start + t * step :]
         for k in range(count):
             out[k] += a * w[k]
+        t += 1
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _tapped_two(strip, step, start, count, left, out, right, other):  # pragma: no cover (compiled)
+    """Two kernels of one length on one strip: the strip is read once."""
+    taps, t = len(left), 0
+    while t + 4 <= taps:
+        a, b, c, d = left[t], left[t + 1], left[t + 2], left[t + 3]
+        e, f, g, h = right[t], right[t + 1], right[t + 2], right[t + 3]
+        w = strip[start + t * step :]
+        x = strip[start + (t + 1) * step :]
+        y = strip[start + (t + 2) * step :]
+        z = strip[start + (t + 3) * step :]
+        for k in range(count):
+            out[k] += a * w[k] + b * x[k] + c * y[k] + d * z[k]
+            other[k] += e * w[k] + f * x[k] + g * y[k] + h * z[k]
+        t += 4
+    while t < taps:
+        a, e, w = left[t], right[t], strip[start + t * step :]
+        for k in range(count):
+            out[k] += a * w[k]
+            other[k] += e * w[k]
         t += 1
 
 
@@ -252,11 +334,12 @@ def _bend_along(smooth, bent, kernel, second, first, last):  # pragma: no cover 
             for row in range(0, size, rows):
                 count = min(rows, size - row) * wide
                 curve[:count] = 0
-                _tapped(strip, wide, row * wide, count, second, curve)
+                if last:
+                    _tapped(strip, wide, row * wide, count, second, curve)
+                else:
+                    part[:count] = 0
+                    _tapped_two(strip, wide, row * wide, count, second, curve, kernel, part)
+                    _put(smooth, a, row, low, wide, part, count)
                 if not first:
                     _tapped(bends, wide, row * wide, count, kernel, curve)
                 _put(bent, a, row, low, wide, curve, count)
-                if not last:
-                    part[:count] = 0
-                    _tapped(strip, wide, row * wide, count, kernel, part)
-                    _put(smooth, a, row, low, wide, part, count)

@@ -15,7 +15,7 @@ import numpy as np
 
 from brodmann.core import DataError, RecipeError, Volume, keyed_rng, nearest
 from brodmann.inference.tissue import TissueMask
-from brodmann.problems.cells.filters import blobness, box_mean, gaussian_reach
+from brodmann.problems.cells.filters import blobness, box_contrast, box_mean, gaussian_reach
 
 SAMPLED_VOXELS = 1 << 22
 """At most about this many voxels of small volumes together are measured."""
@@ -84,8 +84,8 @@ def measure_intensity(
     for one in volumes:
         sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
         for window in _sampled(one.spatial_shape, share, tissue):
-            values = one.read(window).astype(np.float32)
-            if not np.isfinite(values).all():
+            values = one.read(window)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise DataError(
                     "the volume holds NaN or infinite voxels",
                     f"window {[(s.start, s.stop) for s in window]}",
@@ -108,10 +108,10 @@ def measure_intensity(
 def _texture(values: np.ndarray, kept: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     """Tissue less the local mean of tissue, so that what is beside it changes nothing."""
     if kept.all():
-        return (values - box_mean(values, sides)).ravel()
-    share = box_mean(kept.astype(np.float32), sides)
-    ground = box_mean(np.where(kept, values, 0), sides) / np.maximum(share, 1e-6)
-    return (values - ground)[kept]
+        return box_contrast(values, sides, 1.0).ravel()
+    share = box_mean(kept, sides)
+    ground = box_mean(np.where(kept, values, values.dtype.type(0)), sides)
+    return (values - ground / np.maximum(share, 1e-6))[kept]
 
 
 def _sampled(
@@ -280,17 +280,15 @@ class Contrast:
                 [self._contrast(channel, spacing, intensity, outer) for channel in values]
             )
         inner = within(room)
-        if not self.blobs_um:
-            seen = first
-        else:
-            seen = np.concatenate(
-                [first[:, *inner]]
-                + [
-                    blobness(channel, [um / step for um, step in zip(sigma, spacing)])[None, *inner]
-                    for sigma in self.blobs_um
-                    for channel in first
-                ]
-            )
+        seen = first
+        if self.blobs_um:
+            recorded, *size = first[:, *inner].shape
+            seen = np.empty((self.channels(recorded), *size), np.float32)
+            seen[:recorded] = first[:, *inner]
+            for number, sigma in enumerate(self.blobs_um, 1):
+                steps = [um / step for um, step in zip(sigma, spacing)]
+                for channel, contrast in enumerate(first):
+                    seen[number * recorded + channel] = blobness(contrast, steps)[inner]
         return np.arcsinh(seen, out=seen) if self.compress else seen
 
     def _contrast(
@@ -300,17 +298,17 @@ class Contrast:
         intensity: Intensity,
         outer: tuple[slice, ...],
     ) -> np.ndarray:
-        ground = np.float32(intensity.level)
-        if self.background_um:
-            ground = box_mean(channel, [2 * r + 1 for r in self._ground(spacing)])[outer]
+        unit = self.unit * intensity.deviation or 1.0 if self.scale == "volume" else self.unit
+        sides = [2 * r + 1 for r in self._ground(spacing)]
+        if self.scale in ("fixed", "volume"):
+            if self.background_um:
+                return box_contrast(channel, sides, unit, outer)
+            level = np.float32(intensity.level)
+            return np.subtract(channel[outer], level, dtype=np.float32) / np.float32(unit)
+        ground = box_mean(channel, sides)[outer]
+        base = np.maximum(ground, np.float32(self.floor))
         contrast = np.subtract(channel[outer], ground, dtype=np.float32)
-        if self.scale == "volume":
-            contrast /= np.float32(self.unit * intensity.deviation or 1.0)
-        elif self.scale == "fixed":
-            contrast /= np.float32(self.unit)
-        else:
-            base = np.maximum(ground, np.float32(self.floor))
-            contrast /= np.float32(self.unit) * (np.sqrt(base) if self.scale == "root" else base)
+        contrast /= np.float32(unit) * (np.sqrt(base) if self.scale == "root" else base)
         return contrast
 
 

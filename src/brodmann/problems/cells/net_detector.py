@@ -178,7 +178,8 @@ class NetDetector:
             compiled = self._compiled[number]
             if compiled is not None:
                 logits = compiled(image, torch.get_num_threads(), trim)[0]
-                return torch.from_numpy(logits).sigmoid().numpy()
+                torch.from_numpy(logits).sigmoid_()
+                return logits
         given = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             answer = self.nets[number].to(device).eval()(given)
