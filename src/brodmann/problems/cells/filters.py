@@ -274,45 +274,38 @@ def _left(values, sums, share, least, per_unit, contrast):  # pragma: no cover (
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _tapped(strip, step, start, count, kernel, out):  # pragma: no cover (compiled)
-    """out[k] += sum of kernel[t] * strip[start + t * step + k]; four taps at a time."""
+    """out[k] += sum of kernel[t] * strip[start + t * step + k]; five taps at a time.
+
+    Of more at once the compiler could not show that none is what it writes.
+    """
     taps, t = len(kernel), 0
-    while t + 4 <= taps:
-        a, b, c, d = kernel[t], kernel[t + 1], kernel[t + 2], kernel[t + 3]
-        w = strip[start + t * step :]
-        x = strip[start + (t + 1) * step :]
-        y = strip[start + (t + 2) * step :]
-        z = strip[start + (t + 3) * step :]
-        for k in range(count):
-            out[k] += a * w[k] + b * x[k] + c * y[k] + d * z[k]
-        t += 4
     while t < taps:
-        a, w = kernel[t], strip[start + t * step :]
-        for k in range(count):
-            out[k] += a * w[k]
-        t += 1
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _tapped_two(strip, step, start, count, left, out, right, other):  # pragma: no cover (compiled)
-    """Two kernels of one length on one strip: the strip is read once."""
-    taps, t = len(left), 0
-    while t + 4 <= taps:
-        a, b, c, d = left[t], left[t + 1], left[t + 2], left[t + 3]
-        e, f, g, h = right[t], right[t + 1], right[t + 2], right[t + 3]
-        w = strip[start + t * step :]
-        x = strip[start + (t + 1) * step :]
-        y = strip[start + (t + 2) * step :]
-        z = strip[start + (t + 3) * step :]
-        for k in range(count):
-            out[k] += a * w[k] + b * x[k] + c * y[k] + d * z[k]
-            other[k] += e * w[k] + f * x[k] + g * y[k] + h * z[k]
-        t += 4
-    while t < taps:
-        a, e, w = left[t], right[t], strip[start + t * step :]
-        for k in range(count):
-            out[k] += a * w[k]
-            other[k] += e * w[k]
-        t += 1
+        many = min(5, taps - t)
+        a, v = kernel[t], strip[start + t * step :]
+        b, w, c, x = a, v, a, v
+        if many > 1:
+            b, w = kernel[t + 1], strip[start + (t + 1) * step :]
+        if many > 2:
+            c, x = kernel[t + 2], strip[start + (t + 2) * step :]
+        if many == 5:
+            d, y = kernel[t + 3], strip[start + (t + 3) * step :]
+            e, z = kernel[t + 4], strip[start + (t + 4) * step :]
+            for k in range(count):
+                out[k] += a * v[k] + b * w[k] + c * x[k] + d * y[k] + e * z[k]
+        elif many == 4:
+            d, y = kernel[t + 3], strip[start + (t + 3) * step :]
+            for k in range(count):
+                out[k] += a * v[k] + b * w[k] + c * x[k] + d * y[k]
+        elif many == 3:
+            for k in range(count):
+                out[k] += a * v[k] + b * w[k] + c * x[k]
+        elif many == 2:
+            for k in range(count):
+                out[k] += a * v[k] + b * w[k]
+        else:
+            for k in range(count):
+                out[k] += a * v[k]
+        t += many
 
 
 @njit(cache=True, nogil=True)
@@ -334,11 +327,10 @@ def _bend_along(smooth, bent, kernel, second, first, last):  # pragma: no cover 
             for row in range(0, size, rows):
                 count = min(rows, size - row) * wide
                 curve[:count] = 0
-                if last:
-                    _tapped(strip, wide, row * wide, count, second, curve)
-                else:
+                _tapped(strip, wide, row * wide, count, second, curve)
+                if not last:
                     part[:count] = 0
-                    _tapped_two(strip, wide, row * wide, count, second, curve, kernel, part)
+                    _tapped(strip, wide, row * wide, count, kernel, part)
                     _put(smooth, a, row, low, wide, part, count)
                 if not first:
                     _tapped(bends, wide, row * wide, count, kernel, curve)

@@ -7,7 +7,9 @@ their surround (docs/results/cells.md compares the choices).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -99,7 +101,8 @@ def measure_intensity(
         cut = dark * np.quantile(np.concatenate([values.ravel() for values, *_ in pieces]), 0.75)
         pieces = [(values, values >= cut, sides) for values, _, sides in pieces]
     level = np.concatenate([values[kept] for values, kept, _ in pieces])
-    apart = np.concatenate([_texture(*piece) for piece in pieces])
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        apart = np.concatenate(list(pool.map(lambda piece: _texture(*piece), pieces)))
     if not level.size:
         return Intensity(0.0, 0.0)
     return Intensity(float(np.median(level)), 1.4826 * float(np.median(np.abs(apart))))
