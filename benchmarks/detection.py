@@ -6,7 +6,7 @@ the whole stack before. Ours is `brodmann map`'s detection on two dask workers, 
 and table included, with the ConvMixer fast of the recipe cells-phantom (trained once into
 runs/bench-detection). cellfinder runs in an environment of its own (`make peer`, or
 BRODMANN_CELLFINDER=PYTHON), with settings that its script found best on two other animals
-(`python benchmarks/detection.py tune` does it again). F1 is by greedy_global at 6 voxels.
+(`python -m benchmarks.detection tune` does it again). F1 is by greedy_global at 6 voxels.
 """
 
 from __future__ import annotations
