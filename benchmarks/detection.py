@@ -39,8 +39,7 @@ SETTINGS = {
     "tiled_thresh_tile_size": 5,
     "n_sds_above_mean_tiled_thresh": 2,
 }
-"""cellfinder's, found by `tune`: F1 0.795 on the animals that it was sought on. Its own defaults
-(somata of 16 um, 10 deviations) find 24 % of these cells; steps of one setting at a time."""
+"""cellfinder's, found by `tune`: F1 0.795 on the animals that it was sought on."""
 
 
 def window(animal: int, origin: tuple[int, ...], shape: tuple[int, ...]):
