@@ -107,13 +107,14 @@ class Peer:
         return subprocess.check_output([peer_python(), "-c", ask], text=True).strip()
 
 
-def trained(kind: str) -> Path:
-    """The folder of a detector of the recipe, trained once."""
+def trained() -> dict[str, Path]:
+    """The folders of detectors of the recipe, trained once."""
     from brodmann.pipeline.cells.study import load_cell_recipe, run_cells
 
     folder = ROOT / "runs" / "bench-detection"
     run_cells(load_cell_recipe("cells-phantom"), folder)
-    return folder / kind / "seed0" / "fold0" / "detector"
+    kinds = ("convmixer-fast", "laplacian-of-gaussian")
+    return {kind: folder / kind / "seed0" / "fold0" / "detector" for kind in kinds}
 
 
 def run(repeats: int = 3) -> dict:
@@ -125,9 +126,7 @@ def run(repeats: int = 3) -> dict:
     from brodmann.problems.cells import load_detector
 
     peer = Peer()
-    detectors = {
-        kind: load_detector(trained(kind)) for kind in ("convmixer-fast", "laplacian-of-gaussian")
-    }
+    detectors = {kind: load_detector(path) for kind, path in trained().items()}
     cores = len(os.sched_getaffinity(0))
     work = Path(tempfile.mkdtemp())
     try:

@@ -1,4 +1,7 @@
-"""The classifier stage: candidates of a detector judged on whole brains, and its study."""
+"""The classifier stage: candidates of a detector judged on whole brains, and its study.
+
+One file, because one trained classifier and one brain serve study, stage and command alike.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from brodmann.core.files import write_text
 
 PACKAGES = (
     "brodmann", "numpy", "torch", "lightning", "dynamic-network-architectures", "numba", "scipy",
@@ -74,3 +77,37 @@ def describe_machine() -> dict[str, Any]:
         "data": str(data) if data else "none found; set BRODMANN_DATA",
         "versions": versions(),
     }
+
+
+def facts_of_run(recipe: Any, command: str, began: float) -> dict[str, Any]:
+    """What every study's `result.json` tells of its recipe and of the machine.
+
+    Parameters
+    ----------
+    recipe : Section
+        With name, title, problem, seeds, notes and `dump()`.
+    command : str
+    began : float
+        By `time.monotonic()`.
+    """
+    return {
+        "name": recipe.name,
+        "title": recipe.title or recipe.name,
+        "problem": recipe.problem,
+        "seeds": recipe.seeds,
+        "notes": recipe.notes,
+        "recipe": recipe.dump(),
+        "command": command,
+        "commit": commit(),
+        "environment": versions(),
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+    }
+
+
+def write_recipe(recipe: Any, folder: Path) -> Path:
+    """Write `recipe.yaml`, every default spelled out."""
+    import yaml
+
+    text = yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
+    return write_text(folder / "recipe.yaml", text)

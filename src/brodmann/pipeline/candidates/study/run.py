@@ -14,7 +14,7 @@ from brodmann.pipeline.candidates.study.proposals import Brains, Proposed, open_
 from brodmann.pipeline.candidates.study.recipe import CandidateRecipe
 from brodmann.pipeline.candidates.study.table import candidate_table, markdown
 from brodmann.pipeline.counting import Report
-from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.environment import facts_of_run, write_recipe
 from brodmann.pipeline.stages import Stages, content_key
 from brodmann.problems.candidates import CropClassifier, load_classifier, train_classifier
 from brodmann.problems.cells import Detector
@@ -174,21 +174,15 @@ def run_candidates(
     BrodmannError
         On bad input; what is finished stays and the next call goes on from it.
     """
-    import yaml
-
     began = time.monotonic()
     folder = make_folder(Path(folder))
-    text = yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
-    write_text(folder / "recipe.yaml", text)
+    write_recipe(recipe, folder)
     study = CandidateStudy(recipe, open_brains(recipe), folder, report)
     folds = range(len(study.brains.folds))
     outcomes = {seed: [study.fold(seed, fold) for fold in folds] for seed in recipe.seeds}
     study.whole()
     result = {
-        "name": recipe.name,
-        "title": recipe.title or recipe.name,
-        "problem": "candidates",
-        "seeds": recipe.seeds,
+        **facts_of_run(recipe, command, began),
         **candidate_table(recipe, outcomes),
         "choices": [
             {"seed": seed, "fold": fold}
@@ -197,14 +191,7 @@ def run_candidates(
             for fold, one in enumerate(found)
         ],
         "folds": [test for _, test in study.brains.folds],
-        "notes": recipe.notes,
         "data_hash": content_key(study.brains.content),
-        "recipe": recipe.dump(),
-        "command": command,
-        "commit": commit(),
-        "environment": versions(),
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
     }
     write_json(folder / "result.json", result)
     write_text(folder / "table.md", markdown(result))

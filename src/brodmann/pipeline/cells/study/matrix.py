@@ -19,7 +19,7 @@ from brodmann.pipeline.cells.study.recipe import CellRow, MatrixRecipe
 from brodmann.pipeline.cells.study.run import open_cells, slug
 from brodmann.pipeline.cells.study.training import Trainer, content_of, measure_brains
 from brodmann.pipeline.counting import Report
-from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.environment import facts_of_run, write_recipe
 from brodmann.pipeline.stages import Stages
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells import heat_of
@@ -138,7 +138,7 @@ def run_matrix(
     recipe : MatrixRecipe
         Samples need `meta["marker"]`, one of those that have a tolerance.
     folder : Path
-        Gets `models/MODEL-seedS/detector`, `matrix.csv`, `matrix-f1.csv`, `matrix.png` (counts
+        Gets `recipe.yaml`, `models/MODEL-seedS/detector`, `matrix.csv`, `matrix-f1.csv`, `matrix.png` (counts
         of all seeds together), `table.md` (mean and deviation over seeds) and `result.json`.
     command : str
         What the table names as the command that made it.
@@ -159,6 +159,7 @@ def run_matrix(
 
     began = time.monotonic()
     folder = make_folder(folder)
+    write_recipe(recipe, folder)
     data = open_cells(recipe)
     for sample in data:
         if "marker" not in sample.meta:
@@ -184,10 +185,7 @@ def run_matrix(
         {key: pool(found[key] for found in by_seed.values()) for key in by_seed[recipe.seeds[0]]}
     )
     result = {
-        "name": recipe.name,
-        "title": recipe.title or recipe.name,
-        "problem": recipe.problem,
-        "seeds": recipe.seeds,
+        **facts_of_run(recipe, command, began),
         "models": list(together.models),
         "totals": {
             marker: {
@@ -197,13 +195,6 @@ def run_matrix(
             for marker in together.markers
         },
         "matrix": together.as_dict(),
-        "notes": recipe.notes,
-        "recipe": recipe.dump(),
-        "command": command,
-        "commit": commit(),
-        "environment": versions(),
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
     }
     together.write(folder)
     matrix_picture(together, folder / "matrix.png", title=recipe.title)

@@ -18,7 +18,7 @@ from brodmann.pipeline.cells.study.recipe import CellRecipe, CellRow, DetectorRe
 from brodmann.pipeline.cells.study.table import RANDOM, cell_table, markdown
 from brodmann.pipeline.cells.study.training import Trainer, content_of, measure_brains
 from brodmann.pipeline.counting import Report
-from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.environment import facts_of_run, write_recipe
 from brodmann.pipeline.stages import Stages, content_key
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells import Detector, Intensity, heat_of
@@ -207,13 +207,9 @@ def run_cells(
     BrodmannError
         On bad input; what is finished stays and the next call goes on from it.
     """
-    import yaml
-
     began = time.monotonic()
     folder = make_folder(folder)
-    write_text(
-        folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True)
-    )
+    write_recipe(recipe, folder)
     data = open_cells(recipe)
     tolerances = dict.fromkeys(data.names, recipe.tolerance)
     trainer = Trainer(recipe, data, measure_brains(data), tolerances, dict(data.subjects), report)
@@ -225,10 +221,7 @@ def run_cells(
             found[row.name + TOGETHER] = {recipe.seeds[0]: study.together(row)}
     found[RANDOM] = {seed: random_cells(data, seed) for seed in recipe.seeds}
     result = {
-        "name": recipe.name,
-        "title": recipe.title or recipe.name,
-        "problem": "cells",
-        "seeds": recipe.seeds,
+        **facts_of_run(recipe, command, began),
         **cell_table(recipe, data, found),
         "megavoxels_per_s": {
             row.name: _told(study._stage(row, recipe.seeds[0], 0)).get("megavoxels_per_s")
@@ -247,14 +240,7 @@ def run_cells(
             data.subjects[name]: {"level": one.level, "deviation": one.deviation}
             for name, one in sorted(trainer.intensities.items())
         },
-        "notes": recipe.notes,
         "data_hash": content_key(study.content),
-        "recipe": recipe.dump(),
-        "command": command,
-        "commit": commit(),
-        "environment": versions(),
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
     }
     write_json(folder / "result.json", result)
     write_text(folder / "table.md", markdown(result))
