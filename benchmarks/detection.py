@@ -119,8 +119,7 @@ def trained() -> dict[str, Path]:
 
 def run(repeats: int = 3) -> dict:
     """The comparison: some minutes a repeat, and ten for the training before the first."""
-    from distributed import LocalCluster
-
+    from brodmann.inference.engines import Engine
     from brodmann.metrics.points import score_points
     from brodmann.pipeline.cells import detect, open_brain
     from brodmann.problems.cells import load_detector
@@ -132,7 +131,8 @@ def run(repeats: int = 3) -> dict:
     try:
         image, truth = window(ANIMAL, ORIGIN, SHAPE)
         planes = write_planes(image, work / "planes")
-        with LocalCluster(n_workers=cores, threads_per_worker=1, dashboard_address=None) as cluster:
+        with Engine("dask", cores) as engine:
+            scheduler = engine.client().scheduler.address
 
             def ours(kind: str) -> np.ndarray:
                 return detect(
@@ -140,7 +140,7 @@ def run(repeats: int = 3) -> dict:
                     detectors[kind],
                     Path(tempfile.mkdtemp(dir=work)),
                     workers=cores,
-                    scheduler=cluster.scheduler_address,
+                    scheduler=scheduler,
                 ).coordinates
 
             points = {kind: ours(kind) for kind in detectors}

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brodmann.core import DataError, OutputError, RecipeError
@@ -222,3 +223,21 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_workers(cluster):
     heard = cluster.client().run(deaf)
     assert heard and all(heard.values())
     assert not deaf()
+
+
+def churned() -> tuple[int, int]:
+    """Page faults of the first and of later large arrays, freed one after the other."""
+    resource = pytest.importorskip("resource")
+    seen = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.full(1 << 27, 1, np.uint8)
+        seen.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return seen[0], min(seen[1:])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc's malloc")
+def test_workers_keep_memory_for_the_next_block(cluster):
+    for first, later in cluster.client().run(churned).values():
+        assert later <= first
+        assert later < 8, "fresh pages again: 64 huge ones, or 32,768"

@@ -22,7 +22,7 @@ from brodmann.problems.candidates.intensity import crop_contrast
 from brodmann.problems.candidates.net import build_crop_net
 from brodmann.problems.cells import Contrast, Intensity, measure_intensity
 from brodmann.problems.cells.batches import Turns
-from brodmann.problems.cells.filters import blobness
+from brodmann.problems.cells.blobness import blobness
 from brodmann.problems.learner import Schedule
 
 SPACING = (4.0, 2.0, 2.0)

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from brodmann.problems.cells.filters import SPAN, STRIP, blobness, box_mean, gaussian_reach
+from brodmann.core import RecipeError
+from brodmann.problems.cells.blobness import WIDE, blobness, gaussian_reach
+from brodmann.problems.cells.box_filter import box_contrast, box_mean
 
 KINDS = ("uint8", "int8", "uint16", "int16", "int32", "float32", "bool")
 
@@ -68,11 +70,11 @@ def test_blobness_equals_scipys(seed, shape, deviations):
     assert np.abs(blobness(np.full(shape, 7.0), sigma)).max() < 1e-5
 
 
-def test_long_axes_cross_strips_and_spans():
+def test_long_axes_cross_tiles():
     # Longer than what is filtered at once, along each axis in turn.
     for axis in range(3):
         shape = [2, 3, 4]
-        shape[axis] = max(STRIP, SPAN) + 37
+        shape[axis] = 2 * WIDE + 37
         values = np.random.default_rng(axis).normal(size=shape).astype(np.float32)
         wanted = -sum(
             s**2 * ndimage.gaussian_filter(values.astype(np.float64), (1, 1, 1), [
@@ -103,8 +105,24 @@ def test_a_window_gives_the_very_numbers_of_the_whole(seed):
         assert np.array_equal(work(whole[window])[inner], work(whole)[window][inner])
 
 
-def test_results_fill_what_is_given():
-    values = np.random.default_rng(0).normal(size=(6, 7, 8))
-    out = np.empty((6, 7, 8), np.float32)
-    assert blobness(values, (1, 1, 1), out) is out
-    assert np.array_equal(out, blobness(values, (1, 1, 1)))
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_part_is_that_of_the_whole_and_fills_what_is_given(axes):
+    shape, window = (9, 40, 50)[-axes:], (slice(2, 7), slice(0, 33), slice(3, -1))[-axes:]
+    values = np.random.default_rng(0).integers(0, 9999, shape).astype(np.uint16)
+    for work, how in ((blobness, [(1.1, 0.7, 2.0)[-axes:]]), (box_contrast, [(3,) * axes, 7.0])):
+        whole = work(values, *how)
+        out = np.full(whole[window].shape, np.nan, np.float32)
+        assert work(values, *how, window, out) is out
+        assert np.array_equal(out, whole[window])
+        assert work(values, *how, (slice(4, 4),) * axes).size == 0
+
+
+def test_contrast_is_the_image_less_its_mean_in_units():
+    values = np.random.default_rng(1).integers(0, 60000, (7, 20, 30)).astype(np.uint16)
+    ground = ndimage.uniform_filter(values.astype(np.float64), (3, 5, 9), mode="reflect")
+    assert np.allclose(box_contrast(values, (3, 5, 9), 50.0), (values - ground) / 50, atol=1e-3)
+
+
+def test_a_gaussian_wider_than_a_tile_is_refused():
+    with pytest.raises(RecipeError, match="too wide"):
+        blobness(np.zeros((4, 4, 4)), (1.0, 1.0, 40.0))

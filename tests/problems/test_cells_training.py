@@ -13,7 +13,7 @@ from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.base import PROBLEMS
 from brodmann.problems.cells import Contrast, Intensity, measure_intensity
 from brodmann.problems.cells.batches import CellBatches, CellCase, Target, Turns, overlaid
-from brodmann.problems.cells.filters import box_mean
+from brodmann.problems.cells.box_filter import box_mean
 from brodmann.problems.cells.loss import focal_loss
 from brodmann.problems.cells.targets import ball_target, gaussian_target
 from brodmann.problems.cells.tuning import choose, counts_by_threshold

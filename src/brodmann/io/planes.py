@@ -17,6 +17,8 @@ from brodmann.io.tiff import read_tiff
 
 SUFFIXES = (".tif", ".tiff")
 SHOWN = 5
+MAPPED = 1 << 20
+"""Bytes beside a window, above which its lines are mapped: a few are read sooner than mapped."""
 
 
 def read_planes(
@@ -190,9 +192,15 @@ class _Planes:
         status = Path(file).stat()
         plain = _plain(file, status.st_size, status.st_mtime_ns)
         if plain is not None:
-            start, shape, stored = plain
-            if (shape, stored.newbyteorder("=")) == (self.shape, self.dtype):
-                out[:] = np.memmap(file, stored, "r", start, shape)[rows, columns]
+            start, (height, width), stored = plain
+            if ((height, width), stored.newbyteorder("=")) == (self.shape, self.dtype):
+                high, wide = rows.stop - rows.start, columns.stop - columns.start
+                if high * (width - wide) * stored.itemsize > MAPPED:
+                    lines = np.memmap(file, stored, "r", start, (height, width))[rows]
+                else:
+                    before = start + rows.start * width * stored.itemsize
+                    lines = np.fromfile(file, stored, high * width, offset=before)
+                out[:] = lines.reshape(high, width)[:, columns]
                 return
         with tifffile.TiffFile(file) as tif:
             page = tif.pages.first

@@ -198,8 +198,9 @@ def _embed(low, high, place, image, weight, before, scale, shift, tokens):  # pr
             for dz in range(pz):
                 for dy in range(py):
                     line = image[c, z * pz + dz, y * py + dy, x0 * px :]
-                    for t in range(count):
-                        for dx in range(px):
+                    # The short loop outside: its beginning costs more than what it does.
+                    for dx in range(px):
+                        for t in range(count):
                             patches[t, k + dx] = line[t * px + dx]
                     k += px
         _product(patches, weight, made)
@@ -290,7 +291,7 @@ def _head(
                         seen = image[channel, z * pz + dz, y * py + dy, x0 * px :]
                         for x in range(len(line)):
                             line[x] += share * seen[x]
-                    for t in range(count):
-                        for dx in range(px):
+                    for dx in range(px):
+                        for t in range(count):
                             line[t * px + dx] += answers[t, k + dx] + bias[k + dx]
                     k += px

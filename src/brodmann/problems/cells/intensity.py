@@ -16,8 +16,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from brodmann.core import DataError, RecipeError, Volume, keyed_rng, nearest
+from brodmann.core.volume import Window
 from brodmann.inference.tissue import TissueMask
-from brodmann.problems.cells.filters import blobness, box_contrast, box_mean, gaussian_reach
+from brodmann.problems.cells.blobness import blobness, gaussian_reach
+from brodmann.problems.cells.box_filter import box_contrast, box_mean
 
 SAMPLED_VOXELS = 1 << 22
 """At most about this many voxels of small volumes together are measured."""
@@ -82,30 +84,38 @@ def measure_intensity(
     """
     volumes = [volume] if isinstance(volume, Volume) else list(volume)
     share = max(1, SAMPLED_VOXELS // max(1, len(volumes)))
-    pieces = []
-    for one in volumes:
-        sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
-        for window in _sampled(one.spatial_shape, share, tissue):
-            values = one.read(window)
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise DataError(
-                    "the volume holds NaN or infinite voxels",
-                    f"window {[(s.start, s.stop) for s in window]}",
-                    fix="replace them by numbers",
-                )
+    places = [
+        (one, window) for one in volumes for window in _sampled(one.spatial_shape, share, tissue)
+    ]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        pieces = []
+        for (one, window), values in zip(places, pool.map(lambda place: _finite(*place), places)):
+            sides = [2 * max(1, round(ground_um / step / 2)) + 1 for step in one.spacing]
             kept = None if tissue is None else tissue.window(window)
             pieces += [(channel, kept, sides) for channel in values]
-    if not pieces:
-        return Intensity(0.0, 0.0)
-    if tissue is None:
-        cut = dark * np.quantile(np.concatenate([values.ravel() for values, *_ in pieces]), 0.75)
-        pieces = [(values, values >= cut, sides) for values, _, sides in pieces]
-    level = np.concatenate([values[kept] for values, kept, _ in pieces])
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        if not pieces:
+            return Intensity(0.0, 0.0)
+        if tissue is None:
+            cut = dark * np.quantile(
+                np.concatenate([values.ravel() for values, *_ in pieces]), 0.75
+            )
+            pieces = [(values, values >= cut, sides) for values, _, sides in pieces]
+        level = np.concatenate([values[kept] for values, kept, _ in pieces])
         apart = np.concatenate(list(pool.map(lambda piece: _texture(*piece), pieces)))
     if not level.size:
         return Intensity(0.0, 0.0)
     return Intensity(float(np.median(level)), 1.4826 * float(np.median(np.abs(apart))))
+
+
+def _finite(volume: Volume, window: Window) -> np.ndarray:
+    values = volume.read(window)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(
+            "the volume holds NaN or infinite voxels",
+            f"window {[(s.start, s.stop) for s in window]}",
+            fix="replace them by numbers",
+        )
+    return values
 
 
 def _texture(values: np.ndarray, kept: np.ndarray, sides: Sequence[int]) -> np.ndarray:
@@ -271,27 +281,15 @@ class Contrast:
         # Blobs look so far beyond what is wanted.
         room = tuple(min(pair) for pair in zip(trim, self._blob_reach(spacing)))
         outer = within(trim, room)
-        if self.scale == "patch":
-            first = values.astype(np.float32)
-            axes = tuple(range(1, values.ndim))
-            first -= first.mean(axes, keepdims=True)
-            spread = first.std(axes, keepdims=True)
-            first /= self.unit * np.where(spread > 0, spread, 1)
-            first = first[:, *outer]
-        else:
-            first = np.stack(
-                [self._contrast(channel, spacing, intensity, outer) for channel in values]
-            )
         inner = within(room)
-        seen = first
-        if self.blobs_um:
-            recorded, *size = first[:, *inner].shape
-            seen = np.empty((self.channels(recorded), *size), np.float32)
-            seen[:recorded] = first[:, *inner]
-            for number, sigma in enumerate(self.blobs_um, 1):
+        size = [n - 2 * t for n, t in zip(values.shape[1:], trim)]
+        seen = np.empty((self.channels(len(values)), *size), np.float32)
+        for number, channel in enumerate(values):
+            contrast = self._contrast(channel, spacing, intensity, outer)
+            seen[number] = contrast[inner]
+            for blob, sigma in enumerate(self.blobs_um, 1):
                 steps = [um / step for um, step in zip(sigma, spacing)]
-                for channel, contrast in enumerate(first):
-                    seen[number * recorded + channel] = blobness(contrast, steps)[inner]
+                blobness(contrast, steps, inner, seen[blob * len(values) + number])
         return np.arcsinh(seen, out=seen) if self.compress else seen
 
     def _contrast(
@@ -301,6 +299,11 @@ class Contrast:
         intensity: Intensity,
         outer: tuple[slice, ...],
     ) -> np.ndarray:
+        if self.scale == "patch":
+            contrast = channel.astype(np.float32)
+            contrast -= contrast.mean()
+            contrast /= self.unit * (contrast.std() or 1.0)
+            return contrast[outer]
         unit = self.unit * intensity.deviation or 1.0 if self.scale == "volume" else self.unit
         sides = [2 * r + 1 for r in self._ground(spacing)]
         if self.scale in ("fixed", "volume"):

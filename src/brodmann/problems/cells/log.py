@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from brodmann.core import ModelError, RecipeError
+from brodmann.problems.cells.blobness import blobness, gaussian_reach
 from brodmann.problems.cells.detector import card_of, write_detector
-from brodmann.problems.cells.filters import blobness, gaussian_reach
 from brodmann.problems.cells.intensity import (
     Contrast,
     Intensity,
@@ -95,9 +95,9 @@ class LaplacianOfGaussian:
         outer = [t - r for t, r in zip(trim, room)]
         values = self.contrast.apply(raw, self.spacing, intensity, outer)
         inner = within(room)
-        heat = blobness(values[0], self.sigma)[inner]
+        heat = blobness(values[0], self.sigma, inner)
         for channel in values[1:]:
-            heat = np.maximum(heat, blobness(channel, self.sigma)[inner])
+            np.maximum(heat, blobness(channel, self.sigma, inner), out=heat)
         return heat
 
     def save(self, folder: Path) -> Path:
