@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from brodmann.core import DataError, RecipeError, Volume
 from brodmann.core.volume import Window
@@ -71,18 +73,53 @@ def block_means(image: Volume, scale: tuple[int, ...]) -> np.ndarray:
     shape = image.spatial_shape
     low = tuple(math.ceil(n / s) for n, s in zip(shape, scale))
     sums = np.zeros((image.num_channels, *low))
-    for window in _portions(image):
-        values, bins = image.read(window), []
-        for axis, (part, step) in reversed(list(enumerate(zip(window, scale), start=1))):
-            first, last = part.start // step, -(-part.stop // step)
-            edges = np.maximum(np.arange(first, last) * step, part.start) - part.start
-            values = np.add.reduceat(values, edges, axis=axis, dtype=np.float64)
-            bins.insert(0, slice(first, last))
-        sums[(slice(None), *bins)] += values
+    # Sections are volumes of one plane.
+    lead = (1,) * (4 - sums.ndim)
+    steps = np.array(lead + tuple(scale), np.int64)
+    kind = np.zeros(1, np.int64 if image.dtype.kind in "bui" else np.float64)
+    windows = list(_portions(image))
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(image.read, windows[0])
+        for window, following in zip(windows, [*windows[1:], None]):
+            values = coming.result()
+            if following is not None:
+                coming = reader.submit(image.read, following)
+            if values.dtype.kind == "f" and values.dtype.itemsize < 4:
+                values = values.astype(np.float32)
+            _add_blocks(
+                np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(
+                    len(values), *lead, *values.shape[1:]
+                ),
+                np.array([0] * len(lead) + [part.start for part in window], np.int64),
+                steps,
+                kind,
+                sums.reshape(len(sums), *lead, *low),
+            )
     for axis, (size, step) in enumerate(zip(shape, scale), start=1):
         counts = np.diff(np.append(np.arange(0, size, step), size))
         sums /= counts.reshape(-1, *(1,) * (image.ndim - axis))
     return sums.astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _add_blocks(values, first, steps, kind, sums):  # pragma: no cover (compiled)
+    """Each voxel to the sum of its block; `kind` is what sums within a line are of."""
+    channels, depth, height, width = values.shape
+    z0, y0, x0 = first
+    for c in range(channels):
+        for z in range(depth):
+            for y in range(height):
+                row = values[c, z, y]
+                blocks = sums[c, (z0 + z) // steps[0], (y0 + y) // steps[1]]
+                x = 0
+                while x < width:
+                    block = (x0 + x) // steps[2]
+                    stop = min(width, (block + 1) * steps[2] - x0)
+                    total = kind[0]
+                    for k in range(x, stop):
+                        total += row[k]
+                    blocks[block] += total
+                    x = stop
 
 
 def _portions(image: Volume) -> Iterator[Window]:
