@@ -7,6 +7,8 @@ and table included, with the ConvMixer fast of the recipe cells-phantom (trained
 runs/bench-detection). cellfinder runs in an environment of its own (`make peer`, or
 BRODMANN_CELLFINDER=PYTHON), with settings that its script found best on two other animals
 (`python -m benchmarks.detection tune` does it again). F1 is by greedy_global at 6 voxels.
+`python -m benchmarks.detection nets RUN ...` measures any detectors so, those of seed 0 and fold 0 of
+runs of recipes.
 """
 
 from __future__ import annotations
@@ -117,61 +119,96 @@ def trained() -> dict[str, Path]:
     return {kind: folder / kind / "seed0" / "fold0" / "detector" for kind in kinds}
 
 
+class Bench:
+    """The stack on disk and warm workers, while the `with` lasts."""
+
+    def __enter__(self) -> Bench:
+        from brodmann.inference.engines import Engine
+
+        self.work = Path(tempfile.mkdtemp())
+        image, self.truth = window(ANIMAL, ORIGIN, SHAPE)
+        self.planes = write_planes(image, self.work / "planes")
+        self.cores = len(os.sched_getaffinity(0))
+        self.engine = Engine("dask", self.cores)
+        self.scheduler = self.engine.client().scheduler.address
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.engine.__exit__(*error)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def detect(self, detector) -> np.ndarray:
+        """(n, 3) cells of the stack."""
+        from brodmann.pipeline.cells import detect, open_brain
+
+        brain = open_brain(str(self.planes), spacing=SPACING_UM)
+        out = Path(tempfile.mkdtemp(dir=self.work))
+        cells = detect(brain, detector, out, workers=self.cores, scheduler=self.scheduler)
+        return cells.coordinates
+
+    def f1(self, cells: np.ndarray) -> float:
+        """By greedy_global at 6 voxels."""
+        from brodmann.metrics.points import score_points
+
+        return round(score_points(cells, self.truth, 6.0).f1, 3)
+
+
+def per_second(seconds: list[float]) -> float:
+    """MVox/s of the median."""
+    return round(float(np.prod(SHAPE) / 1e6 / np.median(seconds)), 2)
+
+
 def run(repeats: int = 3) -> dict:
     """The comparison: some minutes a repeat, and ten for the training before the first."""
-    from brodmann.inference.engines import Engine
-    from brodmann.metrics.points import score_points
-    from brodmann.pipeline.cells import detect, open_brain
     from brodmann.problems.cells import load_detector
 
     peer = Peer()
-    detectors = {kind: load_detector(path) for kind, path in trained().items()}
-    cores = len(os.sched_getaffinity(0))
-    work = Path(tempfile.mkdtemp())
-    try:
-        image, truth = window(ANIMAL, ORIGIN, SHAPE)
-        planes = write_planes(image, work / "planes")
-        with Engine("dask", cores) as engine:
-            scheduler = engine.client().scheduler.address
+    fast, log = (load_detector(path) for path in trained().values())
+    with Bench() as bench:
+        theirs_at = bench.work / "peer.npy"
+        f1 = {each.name: bench.f1(bench.detect(each)) for each in (fast, log)}
+        peer(bench.planes, theirs_at)
+        f1["cellfinder"] = bench.f1(np.load(theirs_at))
+        mine, simple, theirs = [], [], []
+        for _ in range(repeats):
+            mine.append(harness.seconds(lambda: bench.detect(fast)))
+            simple.append(harness.seconds(lambda: bench.detect(log)))
+            theirs.append(peer(bench.planes, theirs_at))
+        return harness.result(
+            "detection",
+            "cellfinder",
+            peer.version(),
+            mine,
+            theirs,
+            "s",
+            f1=f1,
+            cells=len(bench.truth),
+            megavoxels=round(float(np.prod(SHAPE) / 1e6), 1),
+            megavoxels_per_s={
+                fast.name: per_second(mine),
+                log.name: per_second(simple),
+                "cellfinder": per_second(theirs),
+            },
+            cores=bench.cores,
+        )
 
-            def ours(kind: str) -> np.ndarray:
-                return detect(
-                    open_brain(str(planes), spacing=SPACING_UM),
-                    detectors[kind],
-                    Path(tempfile.mkdtemp(dir=work)),
-                    workers=cores,
-                    scheduler=scheduler,
-                ).coordinates
 
-            points = {kind: ours(kind) for kind in detectors}
-            peer(planes, work / "peer.npy")
-            mine, log, theirs = [], [], []
-            for _ in range(repeats):
-                mine.append(harness.seconds(lambda: ours("convmixer-fast")))
-                log.append(harness.seconds(lambda: ours("laplacian-of-gaussian")))
-                theirs.append(peer(planes, work / "peer.npy"))
-        points["cellfinder"] = np.load(work / "peer.npy")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    f1 = {name: round(score_points(found, truth, 6.0).f1, 3) for name, found in points.items()}
-    megavoxels = np.prod(SHAPE) / 1e6
-    return harness.result(
-        "detection",
-        "cellfinder",
-        peer.version(),
-        mine,
-        theirs,
-        "s",
-        f1=f1,
-        cells=len(truth),
-        megavoxels=round(float(megavoxels), 1),
-        megavoxels_per_s={
-            "convmixer-fast": round(float(megavoxels / np.median(mine)), 2),
-            "laplacian-of-gaussian": round(float(megavoxels / np.median(log)), 2),
-            "cellfinder": round(float(megavoxels / np.median(theirs)), 2),
-        },
-        cores=cores,
-    )
+def nets(folders: list[str], repeats: int = 4) -> None:
+    """Print F1 and MVox/s, the median and the best, of each detector of some runs."""
+    from brodmann.problems.cells import load_detector
+
+    paths = [
+        path for folder in folders for path in sorted(Path(folder).glob("*/seed0/fold0/detector"))
+    ]
+    if not paths:
+        raise SystemExit(f"no */seed0/fold0/detector in {' '.join(folders) or 'no folder'}")
+    print("| detector | F1 here | MVox/s | best |\n|---|---|---|---|", flush=True)
+    with Bench() as bench:
+        for detector in map(load_detector, paths):
+            f1 = bench.f1(bench.detect(detector))
+            took = [harness.seconds(lambda d=detector: bench.detect(d)) for _ in range(repeats)]
+            best = per_second([min(took)])
+            print(f"| {detector.name} | {f1} | {per_second(took)} | {best} |", flush=True)
 
 
 def tune() -> None:
@@ -188,5 +225,7 @@ def tune() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["tune"]:
         tune()
+    elif sys.argv[1:2] == ["nets"]:
+        nets(sys.argv[2:])
     else:
         harness.main(run, __doc__)
