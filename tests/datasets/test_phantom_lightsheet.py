@@ -1,4 +1,7 @@
-"""Phantom light-sheet brains: blocks are the whole, truth is exact, shapes are what they say."""
+"""Phantom light-sheet brains: blocks are the whole, truth is exact, shapes are what they say.
+
+One file, because most tests look at the same brain.
+"""
 
 import json
 import pickle
