@@ -130,7 +130,7 @@ class Bench:
         self.planes = write_planes(image, self.work / "planes")
         self.cores = len(os.sched_getaffinity(0))
         self.engine = Engine("dask", self.cores)
-        self.scheduler = self.engine.client().scheduler.address
+        self.engine.client()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -143,8 +143,7 @@ class Bench:
 
         brain = open_brain(str(self.planes), spacing=SPACING_UM)
         out = Path(tempfile.mkdtemp(dir=self.work))
-        cells = detect(brain, detector, out, workers=self.cores, scheduler=self.scheduler)
-        return cells.coordinates
+        return detect(brain, detector, out, engine=self.engine).coordinates
 
     def f1(self, cells: np.ndarray) -> float:
         """By greedy_global at 6 voxels."""

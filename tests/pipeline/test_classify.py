@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from distributed import LocalCluster
 from made_cells import as_array
 
 from brodmann.core import DataError, OutputError, Points, RecipeError, Volume
@@ -213,16 +214,27 @@ def test_the_stage_on_a_brain_is_that_of_the_whole(brain, unseen, tools, tmp_pat
 
 
 def test_blocks_and_workers_change_no_byte(brain, tools, tmp_path):
+    begun = []
+
+    def cluster():
+        begun.append(
+            LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+        )
+        return begun[-1]
+
     for name, options in (
         ("a", {}),
         ("b", {"block_voxels": 20_000, "block": (16, 40, 40)}),
         ("c", {"block_voxels": 40_000, "workers": 3, "engine": "threads"}),
+        ("d", {"block": (16, 40, 40), "cluster": cluster}),
     ):
         find_classified(open_brain(brain), *tools, tmp_path / name, **options)
     for file in ("cells.csv", "non_cells.csv"):
         whole = (tmp_path / "a" / file).read_bytes()
-        assert whole == (tmp_path / "b" / file).read_bytes() == (tmp_path / "c" / file).read_bytes()
+        for name in "bcd":
+            assert whole == (tmp_path / name / file).read_bytes()
         assert whole.splitlines()[0] == b"z,y,x,score,probability"
+    assert len(begun) == 1, "one cluster for detecting and telling apart"
 
 
 KILLED = """

@@ -170,6 +170,18 @@ class Engine(AbstractContextManager):
         return self._client
 
 
+def engine_of(
+    engine: EngineName | Engine,
+    workers: int,
+    scheduler: str | None,
+    cluster: Callable[[], Any] | None,
+) -> AbstractContextManager[Engine]:
+    """One that is given, which ends with its owner's `with`, or a new one."""
+    if isinstance(engine, Engine):
+        return contextlib.nullcontext(engine)
+    return Engine(engine, workers, scheduler, cluster)
+
+
 @contextlib.contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Threads and processes begun here, and all that these begin, never see Ctrl-C.

@@ -19,7 +19,14 @@ import numpy as np
 from brodmann.core import DataError, Points, RecipeError, Volume
 from brodmann.core.files import make_folder
 from brodmann.inference.blocks import BlockGrid, Marks, work_key
-from brodmann.inference.engines import Engine, EngineName, Report, quiet, run_blocks
+from brodmann.inference.engines import (
+    Engine,
+    EngineName,
+    Report,
+    engine_of,
+    quiet,
+    run_blocks,
+)
 from brodmann.inference.tissue import TissueMask
 from brodmann.io.points import read_points
 from brodmann.pipeline.candidates.answers import check_place, finished, publish
@@ -63,7 +70,7 @@ def find_classified(
     points: str = "cells.csv",
     block_voxels: int = BLOCK_VOXELS,
     workers: int = 1,
-    engine: EngineName = "auto",
+    engine: EngineName | Engine = "auto",
     scheduler: str | None = None,
     cluster: Callable[[], Any] | None = None,
     report: Report = quiet,
@@ -107,81 +114,99 @@ def find_classified(
     channels = channels_of(volume, background)
     check_fit(classifier, channels, resample)
     check_place(out)
-    crew = {"workers": workers, "engine": engine, "scheduler": scheduler, "cluster": cluster}
     place = out / CANDIDATES
-    found = detect(
-        volume,
-        detector,
-        place,
-        resample=resample,
-        points="candidates.csv",
-        report=lambda what, *rest: report("candidates" if what == "cells" else what, *rest),
-        **crew,
-        **options,
-    )
-    facts = facts_of(place)
-    if len(found):
-        # As written: a call that goes on reads them too.
-        found = read_points(place / facts["points"], unit="voxel")
-    with locked(make_folder(out / WORK)), Engine(engine, workers, scheduler, cluster) as helpers:
-        kept = Kept(out / WORK, work_key(VERSION, [stamp_of(one) for one in channels]))
-        digest, folder = kept.detector(classifier)  # type: ignore[arg-type]
-        key = work_key(kept.key, facts["key"], facts["file_digest"], digest)
-        cells = finished(out, key, points)
-        if cells is not None:
-            report("classify", 1, 1, f"kept, {len(cells):,} cells")
-        else:
-            at = coordinates_of(found)
-            intensities = _intensities(channels, Intensity(**facts["intensity"]), at)
-            resampled = not same_spacing(classifier, volume.spacing)
-            spacing = classifier.spacing if resampled else None
-            shape = volume.spatial_shape
-            margin = margin_of(classifier.shape, spacing, volume.spacing)
-            grid = BlockGrid(shape, usual_block(shape, margin, block_voxels))
-            base = work_key(key, [asdict(one) for one in intensities])
-            work = make_folder(out / WORK / f"classified-{work_key(base, grid.block)}")
-            number = owners(at, shape, grid.block)
-            order = np.argsort(number, kind="stable")
-            save_array(work / "candidates.npy", at[order])
-            begins = np.searchsorted(number[order], np.arange(len(grid) + 1))
-            save_array(work / "begins.npy", begins)
-            job = ClassifyJob(
-                tuple(Source(one) for one in channels),
-                folder,  # type: ignore[arg-type]
-                resampled,
-                intensities,
-                work / "candidates.npy",
-                work / "begins.npy",
-                work,
+    with engine_of(engine, workers, scheduler, cluster) as crew:
+        found = detect(
+            volume,
+            detector,
+            place,
+            resample=resample,
+            points="candidates.csv",
+            engine=crew,
+            report=lambda what, *rest: report("candidates" if what == "cells" else what, *rest),
+            **options,
+        )
+        facts = facts_of(place)
+        if len(found):
+            # As written: a call that goes on reads them too.
+            found = read_points(place / facts["points"], unit="voxel")
+        with locked(make_folder(out / WORK)):
+            cells = _judged(
+                volume, channels, classifier, found, facts, out, points, block_voxels, crew, report
             )
-            numbers = np.unique(number).tolist()
-            run_blocks(
-                partial(classify_block, job=job),
-                grid,
-                Marks(work / "marks", base),
-                helpers,
-                what="classify",
-                report=report,
-                only=numbers,
-                tell=_Count(),
-            )
-            probability = np.zeros(len(at), np.float32)
-            for n in numbers:
-                mine = order[begins[n] : begins[n + 1]]
-                probability[mine] = load_array(answer_path(work, n), len(mine))
-            every = Points(found.table.assign(probability=probability), "candidates")
-            said = {
-                "name": classifier.name,
-                "digest": digest,
-                "threshold": classifier.threshold,
-                "crop": list(classifier.shape),
-                "crop_spacing_um": list(classifier.spacing),
-                "resampled": resampled,
-                "intensities": [asdict(one) for one in intensities],
-            }
-            cells = publish(out, every, points, key, facts, said, volume)
     shutil.rmtree(out / WORK, ignore_errors=True)
     return cells
+
+
+def _judged(
+    volume: Volume,
+    channels: list[Volume],
+    classifier: CropClassifier,
+    found: Points,
+    facts: dict[str, Any],
+    out: Path,
+    points: str,
+    block_voxels: int,
+    crew: Engine,
+    report: Report,
+) -> Points:
+    """Crops of all candidates through the classifier, block by block; writes both tables."""
+    kept = Kept(out / WORK, work_key(VERSION, [stamp_of(one) for one in channels]))
+    digest, folder = kept.detector(classifier)  # type: ignore[arg-type]
+    key = work_key(kept.key, facts["key"], facts["file_digest"], digest)
+    cells = finished(out, key, points)
+    if cells is not None:
+        report("classify", 1, 1, f"kept, {len(cells):,} cells")
+        return cells
+    at = coordinates_of(found)
+    intensities = _intensities(channels, Intensity(**facts["intensity"]), at)
+    resampled = not same_spacing(classifier, volume.spacing)
+    spacing = classifier.spacing if resampled else None
+    shape = volume.spatial_shape
+    margin = margin_of(classifier.shape, spacing, volume.spacing)
+    grid = BlockGrid(shape, usual_block(shape, margin, block_voxels))
+    base = work_key(key, [asdict(one) for one in intensities])
+    work = make_folder(out / WORK / f"classified-{work_key(base, grid.block)}")
+    number = owners(at, shape, grid.block)
+    order = np.argsort(number, kind="stable")
+    save_array(work / "candidates.npy", at[order])
+    begins = np.searchsorted(number[order], np.arange(len(grid) + 1))
+    save_array(work / "begins.npy", begins)
+    job = ClassifyJob(
+        tuple(Source(one) for one in channels),
+        folder,  # type: ignore[arg-type]
+        resampled,
+        intensities,
+        work / "candidates.npy",
+        work / "begins.npy",
+        work,
+    )
+    numbers = np.unique(number).tolist()
+    run_blocks(
+        partial(classify_block, job=job),
+        grid,
+        Marks(work / "marks", base),
+        crew,
+        what="classify",
+        report=report,
+        only=numbers,
+        tell=_Count(),
+    )
+    probability = np.zeros(len(at), np.float32)
+    for n in numbers:
+        mine = order[begins[n] : begins[n + 1]]
+        probability[mine] = load_array(answer_path(work, n), len(mine))
+    every = Points(found.table.assign(probability=probability), "candidates")
+    said = {
+        "name": classifier.name,
+        "digest": digest,
+        "threshold": classifier.threshold,
+        "crop": list(classifier.shape),
+        "crop_spacing_um": list(classifier.spacing),
+        "resampled": resampled,
+        "intensities": [asdict(one) for one in intensities],
+    }
+    return publish(out, every, points, key, facts, said, volume)
 
 
 def channels_of(volume: Volume, background: Volume | None = None) -> list[Volume]:

@@ -21,7 +21,14 @@ import numpy as np
 from brodmann.core import DataError, ModelError, OutputError, Points, RecipeError, Volume
 from brodmann.core.files import make_folder, write_json
 from brodmann.inference.blocks import Marks, work_key
-from brodmann.inference.engines import Engine, EngineName, Report, quiet, run_blocks
+from brodmann.inference.engines import (
+    Engine,
+    EngineName,
+    Report,
+    engine_of,
+    quiet,
+    run_blocks,
+)
 from brodmann.inference.tissue import TissueMask
 from brodmann.io.points import read_points, write_points
 from brodmann.pipeline.cells.kept import Kept
@@ -62,7 +69,7 @@ def detect(
     block_voxels: int = BLOCK_VOXELS,
     points: str = "cells.csv",
     workers: int = 1,
-    engine: EngineName = "auto",
+    engine: EngineName | Engine = "auto",
     scheduler: str | None = None,
     cluster: Callable[[], Any] | None = None,
     order: Callable[[Sequence[int]], Iterable[int]] | None = None,
@@ -99,8 +106,8 @@ def detect(
     points : str
         Name of the file in `out`; its suffix is the format, see `io.points`.
     workers, engine, scheduler, cluster
-        See `inference.engines.Engine`. Workers of a scheduler must see volume and `out` under
-        the same paths.
+        See `inference.engines.Engine`; or such an engine, which then outlasts the call. Workers
+        of a scheduler must see volume and `out` under the same paths.
     order : callable
         Numbers of blocks -> another order to begin them in.
     report : callable
@@ -153,7 +160,7 @@ def detect(
     for line in cautions(volume, [w.stop - w.start for w in layout.grid[0].outer]):
         warnings.warn(line, StorageWarning, stacklevel=2)
     out = make_folder(Path(out).resolve())
-    with locked(make_folder(out / WORK)), Engine(engine, workers, scheduler, cluster) as crew:
+    with locked(make_folder(out / WORK)), engine_of(engine, workers, scheduler, cluster) as crew:
         kept = Kept(out / WORK, work_key(VERSION, stamp_of(volume)))
         digest, folder = kept.detector(detector)
         # What is measured follows from the volume, and needs not be known to tell the same work.
