@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -25,6 +24,7 @@ from brodmann.problems.cells.intensity import (
     contrast_from,
     contrast_tree,
 )
+from brodmann.problems.cells.model_folder import read_description, read_weights, unfit
 
 CLASSIFIER_FILE, WEIGHTS = "classifier.yaml", "model.safetensors"
 FORMAT = 1
@@ -183,19 +183,13 @@ def load_classifier(folder: str | Path) -> CropClassifier:
     """
     folder = Path(folder)
     path = folder / CLASSIFIER_FILE
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(
-            "this is no classifier of cells",
-            folder,
-            f"no {CLASSIFIER_FILE}",
-            "give a folder that `brodmann run` wrote for a recipe of candidates (DIR/classifier)",
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError("cannot read the classifier", path, error) from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise ModelError(f"no classifier of format {FORMAT}", path)
+    tree = read_description(
+        folder,
+        CLASSIFIER_FILE,
+        "classifier of cells",
+        FORMAT,
+        "give a folder that `brodmann run` wrote for a recipe of candidates (DIR/classifier)",
+    )
     try:
         return _made(tree, folder / WEIGHTS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -207,15 +201,9 @@ def _made(tree: dict[str, Any], weights: Path) -> CropClassifier:
     contrast = contrast_from(tree["contrast"])
     net = build_crop_net(options, contrast.channels(channels))
     try:
-        with safe_open(weights, "pt") as file:
-            net.load_state_dict({name: file.get_tensor(name) for name in list(file.keys())})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            "the weights cannot be read",
-            weights,
-            str(error).split("\n")[0],
-            "copy the folder again, or train anew",
-        ) from error
+        net.load_state_dict(read_weights(weights))
+    except RuntimeError as error:
+        raise unfit(weights, error) from error
     shape, spacing = tuple(map(int, tree["shape"])), tuple(map(float, tree["spacing"]))
     threshold = float(tree["threshold"])
     if len(shape) != 3 or len(spacing) != 3 or min(*shape, *spacing) <= 0 or not 0 <= threshold < 1:

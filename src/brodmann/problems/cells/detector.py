@@ -13,6 +13,7 @@ from brodmann.core import ModelError, Points, Volume
 from brodmann.core.files import make_folder, write_text
 from brodmann.postprocess.maxima import find_maxima
 from brodmann.problems.cells.intensity import Intensity, measure_intensity
+from brodmann.problems.cells.model_folder import read_description
 
 DETECTOR_FILE = "detector.yaml"
 FORMAT = 1
@@ -134,19 +135,13 @@ def load_detector(folder: Path) -> Detector:
 
     folder = Path(folder)
     path = folder / DETECTOR_FILE
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            "this is no detector",
-            folder,
-            f"no {DETECTOR_FILE}",
-            "give a folder that `brodmann run` wrote for a recipe of cells (DIR/.../detector)",
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError("cannot read the detector", path, error) from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise ModelError(f"no detector of format {FORMAT}", path)
+    tree = read_description(
+        folder,
+        DETECTOR_FILE,
+        "detector",
+        FORMAT,
+        "give a folder that `brodmann run` wrote for a recipe of cells (DIR/.../detector)",
+    )
     kinds = {"log": LaplacianOfGaussian, "net": NetDetector}
     kind = kinds.get(tree.get("kind"))
     if kind is None:

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -28,6 +27,7 @@ from brodmann.problems.cells.intensity import (
     contrast_tree,
     within,
 )
+from brodmann.problems.cells.model_folder import read_weights, unfit
 from brodmann.problems.cells.reach import reach_of, with_batch_norm
 
 WEIGHTS = "model.safetensors"
@@ -224,22 +224,15 @@ class NetDetector:
         contrast = contrast_from(tree["contrast"])
         seen = contrast.channels(channels)
         nets = [build_net(options, seen) for _ in range(int(tree["nets"]))]
-        try:
-            with safe_open(path, "pt") as file:
-                for number, net in enumerate(nets):
-                    prefix = f"{number}."
-                    names = [name for name in list(file.keys()) if name.startswith(prefix)]
-                    net.load_state_dict(
-                        {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-                    )
-                    net.eval()
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise ModelError(
-                "the weights cannot be read",
-                path,
-                str(error).split("\n")[0],
-                "copy the folder again, or train anew",
-            ) from error
+        weights = read_weights(path)
+        for number, net in enumerate(nets):
+            prefix = f"{number}."
+            own = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+            try:
+                net.load_state_dict(own)
+            except RuntimeError as error:
+                raise unfit(path, error) from error
+            net.eval()
         return cls(
             nets,
             options,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from brodmann.core import RecipeError
-from brodmann.pipeline.cells.study.recipe import ContrastSection, TurnsSection
+from brodmann.pipeline.cells.study.recipe import ContrastSection, ScheduleSection, TurnsSection
 from brodmann.pipeline.recipe import (
     Model,
     Section,
@@ -46,22 +46,13 @@ class DetectorSection(Section):
         return self
 
 
-class ClassifierTrainSection(Section):
-    """How the classifier learns; see problems.learner.Schedule."""
+class ClassifierTrainSection(ScheduleSection):
+    """How the classifier learns."""
 
     steps: int = Field(300, ge=1)
+    weight_decay: float = Field(0.05, ge=0)
     batch: int = Field(32, ge=2, multiple_of=2)
     """Crops, half of them cells."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    decay: Literal["poly", "cosine"] = "cosine"
-    lr: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup_steps: int = Field(20, ge=0)
-    clip_norm: float = Field(5.0, gt=0)
-    ema: float = Field(0.0, ge=0, lt=1)
-    precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
-    checkpoint_every: int = Field(100, ge=1)
-    log_every: int = Field(10, ge=1)
     workers: int = Field(0, ge=0)
     """Processes that make batches; changes no byte."""
 

@@ -57,8 +57,8 @@ class TurnsSection(Section):
         return Turns(**self.model_dump())
 
 
-class CellTrainSection(Section):
-    """How nets learn; see problems.learner.Schedule."""
+class ScheduleSection(Section):
+    """How long and how fast small nets learn; see problems.learner.Schedule."""
 
     steps: int = Field(200, ge=1)
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -71,6 +71,11 @@ class CellTrainSection(Section):
     precision: Literal["auto", "32", "bf16-mixed", "16-mixed"] = "auto"
     checkpoint_every: int = Field(100, ge=1)
     log_every: int = Field(10, ge=1)
+
+
+class CellTrainSection(ScheduleSection):
+    """How nets learn, and from which crops."""
+
     batch: int = Field(2, ge=1)
     crop: list[int] = Field([16, 48, 48], min_length=2, max_length=3)
     """Voxels along each axis."""
