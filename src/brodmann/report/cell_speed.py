@@ -59,7 +59,8 @@ def speed_picture(result: Mapping[str, Any], path: str | Path) -> Path:
     panel.set_ylim(max(0.0, min(values) - 0.05), min(1.02, max(values) + 0.05))
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leads(value) else "")
-    panel.tick_params(which="minor", labelsize=panel.xaxis.get_ticklabels()[0].get_fontsize())
+    size = panel.xaxis.get_ticklabels()[0].get_fontsize()
+    panel.tick_params(axis="x", which="both", length=0, pad=points(7), labelsize=size)
     panel.set_xlabel("MVox/s", color=INK, fontsize=points(12))
     panel.set_ylabel("F1", color=INK, fontsize=points(12))
     y = TOP + HIGH + 74

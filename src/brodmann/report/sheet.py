@@ -154,19 +154,26 @@ class Sheet:
         size: float = 12,
         color: str = INK,
         width: float | None = None,
+        least: float | None = None,
         **style: Any,
     ) -> float:
-        """Words of `size` pixels with their baseline at y, cut to `width`; where they end."""
+        """Words of `size` pixels with their baseline at y, cut to `width`; where they end.
+
+        Before they are cut they become smaller, down to `least`.
+        """
         from matplotlib.font_manager import FontProperties
 
         keys = {"bold": ("weight", "bold"), "serif": ("family", "serif")}
         font = {key: value for name, (key, value) in keys.items() if style.pop(name, False)}
-        font = {"family": "sans-serif", **font, "size": size * 72 / DPI}
+        font = {"family": "sans-serif", **font}
 
         def measure(words: str) -> float:
             return self.renderer.get_text_width_height_descent(
-                words, FontProperties(**font), ismath=False
+                words, FontProperties(**font, size=size * 72 / DPI), ismath=False
             )[0]
+
+        if width is not None and least is not None:
+            size = max(least, min(size, size * width / max(measure(words), 1)))
 
         if width is not None and measure(words) > width:
             low, high = 0, len(words)
@@ -176,8 +183,9 @@ class Sheet:
                 low, high = (middle, high) if wide <= width else (low, middle - 1)
             words = words[:low].rstrip(" ,") + "…"
         self.axes.text(
-            x, y, words, color=color, parse_math=False, va="baseline", zorder=5, **font, **style
-        )
+            x, y, words, color=color, parse_math=False, va="baseline", zorder=5,
+            size=size * 72 / DPI, **font, **style,
+        )  # fmt: skip
         return x + measure(words)
 
     def tag(self, cell: Cell, words: str, color: str) -> None:
@@ -200,7 +208,7 @@ class Sheet:
     def head(self, title: str, lead: str) -> None:
         """Title and one line below, at the top."""
         wide = self.width - 2 * MARGIN
-        self.text(MARGIN, 40, title, 25, serif=True, bold=True, width=wide)
+        self.text(MARGIN, 40, title, 25, serif=True, bold=True, width=wide, least=17)
         self.text(MARGIN, 63, lead, 13, SOFT, width=wide)
 
     def legend(self, entries: Iterable[tuple[Any, str]], y: float) -> None:

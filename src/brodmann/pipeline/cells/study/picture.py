@@ -20,19 +20,22 @@ COLORS = {"found": "#3ddc84", "missed": "#ffd23f", "not a cell": "#ff5c5c"}
 def write_cell_picture(
     path: Path,
     data: Dataset,
-    found: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]],
+    row: str,
+    cells: Mapping[str, np.ndarray],
     tolerance: float,
     samples: int = 12,
 ) -> Path:
-    """The first row's cells of the first seed, each sample at its fullest slab.
+    """A detector's cells, each sample at its fullest slab.
 
     Parameters
     ----------
     path : Path
         A PNG.
     data : Dataset
-    found : mapping
-        Row -> seed -> sample -> cells; see `pipeline.cells.study.table`.
+    row : str
+        The detector's name.
+    cells : mapping
+        Sample -> (n, d) cells.
     tolerance : float
         In voxels.
     samples : int
@@ -43,8 +46,6 @@ def write_cell_picture(
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    row, by_seed = best_row(found)
-    cells = next(iter(by_seed.values()))
     names = sorted(cells, key=lambda name: -len(data[name].points))[:samples]
     rows = -(-len(names) // COLUMNS)
     figure, axes = plt.subplots(
@@ -65,12 +66,6 @@ def write_cell_picture(
         figure.savefig(beside, dpi=110)
     plt.close(figure)
     return path
-
-
-def best_row(found: Mapping[str, Mapping]) -> tuple[str, Mapping]:
-    """The last row before the random points: the study's own order puts its best last."""
-    names = list(found)
-    return (names[-2], found[names[-2]]) if len(names) > 1 else (names[0], found[names[0]])
 
 
 def draw(panel, data: Dataset, name: str, cells: np.ndarray, tolerance: float) -> None:

@@ -247,7 +247,9 @@ def run_cells(
     from brodmann.pipeline.cells.study.picture import write_cell_picture
     from brodmann.report.cell_speed import speed_picture
 
-    write_cell_picture(folder / "cells.png", data, found, recipe.tolerance)
+    best = max(result["rows"], key=lambda row: row["mean"]["f1"] or 0.0)["name"]
+    shown = next(iter(found[best].values()))
+    write_cell_picture(folder / "cells.png", data, best, shown, recipe.tolerance)
     if any(result["megavoxels_per_s"].values()):  # an older version's work does not say
         speed_picture(result, folder / "speed.png")
     return result
