@@ -184,7 +184,8 @@ def test_jobs_are_asked_of_dask_jobqueue(tmp_path, monkeypatch, volume):
     import distributed
 
     path = tmp_path / "slurm.yaml"
-    path.write_text("{jobs: 1, cores: 2, memory: 8GB, queue: long, job_extra_directives: [--nice]}")
+    path.write_text("{jobs: 1, cores: 2, memory: 8GB, queue: long, job_extra_directives: [--nice], "
+                    "job_script_prologue: [module load python]}")  # fmt: skip
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     monkeypatch.setattr("brodmann.pipeline.cells.slurm.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="pip install dask-jobqueue"):
@@ -208,6 +209,8 @@ def test_jobs_are_asked_of_dask_jobqueue(tmp_path, monkeypatch, volume):
     cells = detect(volume, Boxes(), tmp_path / "d", block=BLOCK, intensity=PLAIN,
                    cluster=slurm_cluster(path))  # fmt: skip
     assert np.array_equal(as_array(cells), of_whole(Boxes(), volume))
+    prologue = asked.pop("job_script_prologue")
+    assert "export MALLOC_MMAP_MAX_=0" in prologue and prologue[-1] == "module load python"
     assert asked == {"jobs": 1, "cores": 2, "memory": "8GB", "processes": 2, "queue": "long",
                      "job_extra_directives": ["--nice"]}  # fmt: skip
 

@@ -31,16 +31,10 @@ POLL_S = 0.5
 CONNECT_S, CLOSE_S = 10, 2
 ALLOWED_DEATHS = 3
 """A block that so many workers had in hand when they died is given up."""
-KEEP_MEMORY = {
-    f"distributed.nanny.pre-spawn-environ.{name}": value
-    for name, value in {
-        "MALLOC_ARENA_MAX": 1,
-        "MALLOC_MMAP_MAX_": 0,
-        "MALLOC_TRIM_THRESHOLD_": 1 << 40,
-    }.items()
-}
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 1 << 40}
 """Blocks are alike: what one frees the next takes, and the system need not clear it between. That
-takes a third of the time off a fast detector's block; dask by itself gives all back at once."""
+takes a third of the time off a fast detector's block; dask by itself gives all back at once.
+glibc reads these variables when a process begins; elsewhere they do nothing."""
 
 
 def quiet(what: str, done: int, total: int, note: str) -> None:
@@ -156,7 +150,9 @@ class Engine(AbstractContextManager):
                 self._cluster = self._make_cluster()
                 self._client = distributed.Client(self._cluster, set_as_default=False)
             return self._client
-        with _deaf_to_ctrl_c(), dask.config.set(KEEP_MEMORY):
+        begin = "distributed.nanny.pre-spawn-environ"
+        kept = {f"{begin}.{name}": value for name, value in KEEP_MEMORY.items()}
+        with _deaf_to_ctrl_c(), dask.config.set(kept):
             self._cluster = distributed.LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=1,

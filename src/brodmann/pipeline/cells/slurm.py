@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brodmann.core import RecipeError, nearest
+from brodmann.inference.engines import KEEP_MEMORY
 
 
 class SlurmRecipe(BaseModel):
@@ -43,6 +44,11 @@ class SlurmRecipe(BaseModel):
         given = self.model_dump(exclude={"jobs"}, exclude_none=True)
         given = {key: list(v) if isinstance(v, tuple) else v for key, v in given.items()}
         return {"processes": self.cores} | {key: v for key, v in given.items() if v != []}
+
+    def prologue(self) -> list[str]:
+        """Workers keep memory between blocks, unless the recipe's own commands say otherwise."""
+        kept = [f"export {name}={value}" for name, value in KEEP_MEMORY.items()]
+        return [*kept, *self.job_script_prologue]
 
 
 def read_slurm(path: Path) -> SlurmRecipe:
@@ -94,7 +100,9 @@ def slurm_cluster(path: Path) -> Callable[[], Any]:
 
         cluster = None
         try:
-            cluster = dask_jobqueue.SLURMCluster(**recipe.options())
+            cluster = dask_jobqueue.SLURMCluster(
+                **recipe.options() | {"job_script_prologue": recipe.prologue()}
+            )
             cluster.scale(jobs=recipe.jobs)
             # Jobs are handed in by a task of the cluster's own, whose failure it only logs.
             cluster.sync(cluster._correct_state)
