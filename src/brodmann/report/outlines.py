@@ -81,8 +81,12 @@ def trace_regions(labels: np.ndarray) -> list[Part]:
         ring = corners[start:end]
         start = end
         pieces = _split(ring) if pinched[number] else [ring]
-        outer = [piece for piece in pieces if _twice_area(piece) > 0]
-        holes = [piece for piece in pieces if _twice_area(piece) < 0]
+        outer: list[np.ndarray] = []
+        holes: list[np.ndarray] = []
+        for piece in pieces:
+            area = twice_area(piece)
+            if area:
+                (outer if area > 0 else holes).append(piece)
         if outer:
             rings_of[number] = [*outer, *holes]
             continue
@@ -100,10 +104,14 @@ def trace_regions(labels: np.ndarray) -> list[Part]:
     return [Part(int(ids[number]), tuple(rings)) for number, rings in rings_of.items()]
 
 
-def _twice_area(ring: np.ndarray) -> int:
-    """Twice the signed area, positive when clockwise on the screen."""
-    x, y = ring[:, 0].astype(np.int64), ring[:, 1].astype(np.int64)
-    return int(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+@njit(cache=True, nogil=True)
+def twice_area(ring):  # pragma: no cover (compiled)
+    """Twice the signed area of an (n, 2) ring of (x, y), positive when clockwise on the screen."""
+    total, last = np.int64(0), len(ring) - 1
+    for k in range(len(ring)):
+        total += np.int64(ring[last, 0]) * ring[k, 1] - np.int64(ring[k, 0]) * ring[last, 1]
+        last = k
+    return total
 
 
 def _split(ring: np.ndarray) -> list[np.ndarray]:
@@ -126,14 +134,14 @@ def _split(ring: np.ndarray) -> list[np.ndarray]:
     return pieces
 
 
-@njit(nogil=True)
+@njit(cache=True, nogil=True)
 def _at(labels, y, x):
     if y < 0 or x < 0 or y >= labels.shape[0] or x >= labels.shape[1]:
         return np.int64(0)
     return np.int64(labels[y, x])
 
 
-@njit(nogil=True)
+@njit(cache=True, nogil=True)
 def _trace(labels):
     """Walk every boundary with its region on the right, keeping to one 4-connected piece.
 

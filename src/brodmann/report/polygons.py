@@ -13,7 +13,7 @@ import numpy as np
 from brodmann.core import DataError, LabelMap, Volume, check_same_grid
 from brodmann.core.files import write_text
 from brodmann.report.counts import label_of, primary_of, sums_by_id
-from brodmann.report.outlines import Part, trace_regions
+from brodmann.report.outlines import Part, trace_regions, twice_area
 
 SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://www.rfc-editor.org/rfc/rfc7946")
 
@@ -125,7 +125,8 @@ def _plane(
     for id_ in sorted(parts):
         label = label_of(label_map, id_)
         polygons = [[_closed(ring) for ring in part.rings] for part in parts[id_]]
-        pixels = sum(_pixels(ring) for part in parts[id_] for ring in part.rings)
+        # Holes count negative.
+        pixels = sum(twice_area(ring) for part in parts[id_] for ring in part.rings) // 2
         geometry: dict[str, Any] = (
             {"type": "Polygon", "coordinates": polygons[0]}
             if len(polygons) == 1
@@ -163,9 +164,3 @@ def _plane(
 
 def _closed(ring: np.ndarray) -> list[list[int]]:
     return [*ring.tolist(), ring[0].tolist()]
-
-
-def _pixels(ring: np.ndarray) -> int:
-    """Signed number of pixels inside: holes count negative."""
-    x, y = ring[:, 0].astype(np.int64), ring[:, 1].astype(np.int64)
-    return int(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) // 2
