@@ -10,7 +10,7 @@ from brodmann.core import RecipeError
 from brodmann.problems.cells.blobness import WIDE, blobness, gaussian_reach
 from brodmann.problems.cells.box_filter import box_contrast, box_mean
 
-KINDS = ("uint8", "int8", "uint16", "int16", "int32", "float32", "bool")
+KINDS = ("uint8", "int8", "uint16", ">u2", "int16", "int32", "float32", "bool")
 
 
 def drawn(seed: int, shape: tuple[int, ...], kind: str) -> np.ndarray:

@@ -96,6 +96,13 @@ def facts_of_run(recipe: Any, command: str, began: float) -> dict[str, Any]:
         "problem": recipe.problem,
         "seeds": recipe.seeds,
         "notes": recipe.notes,
+        **facts_of_call(recipe, command, began),
+    }
+
+
+def facts_of_call(recipe: Any, command: str, began: float) -> dict[str, Any]:
+    """With which recipe, by which code, on which machine and at what cost a result was made."""
+    return {
         "recipe": recipe.dump(),
         "command": command,
         "commit": commit(),

@@ -16,7 +16,7 @@ from brodmann.datasets.layout import Finding, scan
 from brodmann.datasets.registry import DATASETS
 from brodmann.datasets.splits import with_split
 from brodmann.pipeline.counting import Report, counter
-from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.environment import facts_of_call, versions
 from brodmann.pipeline.folds import Copying, Fold, learned_from, make_folds
 from brodmann.pipeline.mapping import map_image
 from brodmann.pipeline.model import Model, kept_model
@@ -366,12 +366,7 @@ def run_recipe(
         **learned_from(recipe.augment, folds),
         "test_images": len(test),
         "data_hash": content,
-        "recipe": recipe.dump(),
-        "command": command,
-        "commit": commit(),
-        "environment": versions(),
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
+        **facts_of_call(recipe, command, began),
     }
     write_json(folder / "result.json", result)
     if pages:

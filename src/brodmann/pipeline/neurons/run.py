@@ -17,7 +17,7 @@ from brodmann.datasets.registry import DATASETS
 from brodmann.io import write_volume
 from brodmann.io.raw import blocks
 from brodmann.pipeline.counting import Report, counter
-from brodmann.pipeline.environment import commit, peak_memory_mb, versions
+from brodmann.pipeline.environment import facts_of_call, versions
 from brodmann.pipeline.model import Model, kept_model
 from brodmann.pipeline.neurons.membranes import membrane_scores
 from brodmann.pipeline.neurons.recipe import NeuronRecipe
@@ -277,12 +277,7 @@ def run_neurons(
             for part, samples in parts.items()
         },
         "data_hash": content_key(content),
-        "recipe": recipe.dump(),
-        "command": command,
-        "commit": commit(),
-        "environment": versions(),
-        "seconds": round(time.monotonic() - began, 1),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
+        **facts_of_call(recipe, command, began),
     }
     write_json(folder / "result.json", result)
     if pages:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from brodmann.core import RecipeError
-from brodmann.problems.cells.box_filter import mirrored
+from brodmann.problems.cells.windows import in_depth, mirrored
 
 TRUNCATE = 4.0
 """A Gaussian ends after so many deviations."""
@@ -70,14 +70,9 @@ def blobness(
     >>> bool(heat[0, 4, 4] == heat.max() > 0)
     True
     """
-    values = np.ascontiguousarray(values, np.float32)
-    window = tuple(window) or (slice(None),) * values.ndim
-    spans = [part.indices(n)[:2] for part, n in zip(window, values.shape, strict=True)]
-    if out is None:
-        out = np.empty([max(0, b - a) for a, b in spans], np.float32)
-    lead = (1,) * (3 - values.ndim)
+    values, spans, out = in_depth(np.asarray(values, np.float32), window, out)
     # An axis that there is not has one tap, and no bend.
-    halves = [np.float32([[1], [0]])] * len(lead) + [_halves(deviation) for deviation in sigma]
+    halves = [np.float32([[1], [0]])] * (3 - len(sigma)) + [_halves(s) for s in sigma]
     if max(half.shape[1] for half in halves) > WIDE // 4:
         raise RecipeError(
             "a Gaussian is too wide",
@@ -90,15 +85,8 @@ def blobness(
     deep = np.pad(deep, ((0, 0), (0, -deep.shape[1] % 4)))
     tall, wide = (np.pad(half, ((0, 0), (0, -(half.shape[1] - 1) % 4))) for half in halves[1:])
     if out.size:
-        _blobs(
-            values.reshape(lead + values.shape),
-            np.array([(0, 1)] * len(lead) + spans, np.int64),
-            halves[0].shape[1] - 1,
-            deep,
-            tall,
-            wide,
-            out.reshape(lead + out.shape),
-        )
+        placed = out.reshape([b - a for a, b in spans])
+        _blobs(values, spans, halves[0].shape[1] - 1, deep, tall, wide, placed)
     return out
 
 

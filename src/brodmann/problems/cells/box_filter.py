@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
+from brodmann.problems.cells.windows import in_depth, mirrored
+
 
 def box_mean(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     """Mean over a box of odd sides about each voxel, mirrored at the border.
@@ -73,38 +75,23 @@ def _boxed(
     unit: float = 1.0,
 ) -> np.ndarray:
     """(own * values + ground * mean) / unit"""
-    values = np.ascontiguousarray(values)
     kind, size = values.dtype.kind, values.dtype.itemsize
     whole = kind in "bui" and size <= 2 and math.prod(sides) < 1 << 16
     if kind == "b" or values.dtype == np.float16:
         values = values.astype(np.uint8 if kind == "b" else np.float32)
     # Sums may run over and come back: what counts is the difference of two, which fits.
     sums = np.zeros(0, (np.int32 if kind == "i" else np.uint32) if whole else np.float64)
-    window = tuple(window) or (slice(None),) * values.ndim
-    spans = [part.indices(n)[:2] for part, n in zip(window, values.shape, strict=True)]
-    if out is None:
-        out = np.empty([max(0, b - a) for a, b in spans], np.float32)
-    lead = (1,) * (3 - values.ndim)
-    place = np.array(
-        [*((0, 0, 1) for _ in lead), *((side // 2, a, b) for side, (a, b) in zip(sides, spans))],
-        np.int64,
-    )
+    values, spans, out = in_depth(values, window, out)
+    reach = [0] * (3 - len(sides)) + [side // 2 for side in sides]
     if out.size:
         _box(
-            values.reshape(lead + values.shape),
-            place,
+            values,
+            np.column_stack([np.array(reach, np.int64), spans]),
             sums,
             np.array([own / unit, ground / math.prod(sides) / unit]),
-            out.reshape(lead + out.shape),
+            out.reshape([b - a for a, b in spans]),
         )
     return out
-
-
-@njit(cache=True, nogil=True, inline="always")
-def mirrored(place, size):  # pragma: no cover (compiled)
-    """Where a place beyond the border is seen: d c b a | a b c d | d c b a."""
-    place %= 2 * size
-    return place if place < size else 2 * size - 1 - place
 
 
 @njit(cache=True, nogil=True)

@@ -138,8 +138,9 @@ def run_matrix(
     recipe : MatrixRecipe
         Samples need `meta["marker"]`, one of those that have a tolerance.
     folder : Path
-        Gets `recipe.yaml`, `models/MODEL-seedS/detector`, `matrix.csv`, `matrix-f1.csv`, `matrix.png` (counts
-        of all seeds together), `table.md` (mean and deviation over seeds) and `result.json`.
+        Gets `recipe.yaml`, `models/MODEL-seedS/detector`, `matrix.csv`, `matrix-f1.csv`,
+        `matrix.png` (counts of all seeds together), `table.md` (mean and deviation over seeds)
+        and `result.json`.
     command : str
         What the table names as the command that made it.
     report : callable
