@@ -147,3 +147,39 @@ def test_wrong_options_are_named():
 def test_every_method_can_be_made():
     for name in METHODS.names():
         assert callable(make_method(name).predict)
+
+
+def test_vessels_are_filled_in_training_and_after(tmp_path):
+    """A vessel in every image of one category is all that a method learns, unless it is filled."""
+    samples = {}
+    rows, columns = np.mgrid[:48, :48]
+    rng = np.random.default_rng(0)
+    for k in range(24):
+        # Darker by a little is what tells categories apart; a vessel lies in half of each.
+        plane = rng.normal(120 - 8 * (k % 2), 6, (48, 48))
+        if k % 4 < 2:
+            plane[(rows - 24) ** 2 + (columns - 20) ** 2 < 100] = 5
+        image = Volume(np.clip(plane, 0, 255).astype(np.uint8), "yx", (1, 1))
+        samples[f"s{k}"] = Sample(f"s{k}", image, category="ab"[k % 2], subject=f"g{k // 4}")
+    data = Dataset("vessels", list(samples), samples.__getitem__)
+    holes = {"wider_px": 12, "margin_px": 2, "darker": 2.0}
+    plain, filled = (
+        make_method("texture", {"sigmas": [1], "strength": 0.1, **more})
+        for more in ({}, {"holes": holes})
+    )
+    for method in (plain, filled):
+        method.fit(data, None, seed=0, folder=tmp_path)
+    with_vessel = _images(data)[::4]
+    changed = [
+        float(np.abs(method.encoder.encode(with_vessel) - method.features(data)[::4]).max())
+        for method in (plain, filled)
+    ]
+    assert changed[0] == 0 and changed[1] > 0.05
+    net = make_method("supervised", QUICK | {"holes": holes, "steps": 3})
+    net.fit(data, None, seed=0, folder=tmp_path / "net")
+    again = make_method("supervised", QUICK | {"holes": holes, "steps": 3})
+    again.load(tmp_path / "net")
+    assert np.allclose(again.features(data), net.features(data), atol=1e-5)
+    for wrong in ({"holes": {"wide": 3}}, {"holes": True}, {"holes": {"darker": -1}}):
+        with pytest.raises(RecipeError, match="holes"):
+            make_method("texture", wrong)

@@ -45,14 +45,26 @@ def test_halves_are_apart(root, direction, gap):
         assert min(ends[high]) - (max(ends[low]) + SIDE) >= gap
 
 
-def test_settings_are_chosen_on_pixels_that_fit_does_not_see(root):
-    data = xray_patches(root, gap_px=8, tune_share=0.3, **OPTIONS)
-    tune, fit, train = ({*data.split(part).names} for part in ("tune", "fit", "train"))
-    assert tune and fit and tune | fit <= train
+@pytest.mark.parametrize("fold", range(4))
+def test_a_fold_never_sees_the_test_half_nor_its_own_pixels(root, fold):
+    options = OPTIONS | {"gap_px": 8}
+    whole = xray_patches(root, "right-left", **options)
+    data = xray_patches(root, "right-left", fold=fold, **options)
+    known = [{*whole.split(part).names} for part in ("train", "test")]
+    train, test = data.split("train"), data.split("test")
+    assert {*train.names} | {*test.names} <= known[0] and not {*data.names} & known[1]
+    assert not {data.subjects[n] for n in train.names} & {data.subjects[n] for n in test.names}
     for acronym in TASK:
-        tuned = [x for a, x, _ in map(place, tune) if a == acronym]
-        fitted = [x for a, x, _ in map(place, fit) if a == acronym]
-        assert min(fitted) >= max(tuned) + SIDE
+        held = [x for a, x, _ in map(place, test.names) if a == acronym]
+        rest = np.array([x for a, x, _ in map(place, train.names) if a == acronym])
+        assert len(held) and ((rest + SIDE <= min(held)) | (rest >= max(held) + SIDE)).all()
+
+
+def test_folds_hold_out_every_patch_once(root):
+    options = OPTIONS | {"gap_px": 8, "test_stride_px": 8}
+    train = xray_patches(root, **options).split("train").names
+    held = [n for k in range(4) for n in xray_patches(root, fold=k, **options).split("test").names]
+    assert sorted(held) == sorted(train)
 
 
 def test_patches_are_the_slice_averaged(root):
@@ -90,7 +102,7 @@ def test_dense_labels_of_squares(root):
 
 @pytest.mark.parametrize(
     "options", [{"direction": "up"}, {"patch_px": 0}, {"downsample": 3}, {"gap_px": -1},
-                {"tune_share": 1.0}],
+                {"fold": 4}],
 )  # fmt: skip
 def test_options_that_are_none(root, options):
     with pytest.raises(RecipeError, match=next(iter(options))):

@@ -35,6 +35,8 @@ TASK = ("CTX", "STR", "VP", "ZI")
 FILES = ("slice309_image.tif", "slice309_regions.tif")
 CLUSTER_PX = 256
 """Patches whose centres share a square of this side count as one when intervals are drawn."""
+FOLDS = 4
+"""Quarters of a training half, of which one is held out to choose settings."""
 Direction = Literal["left-right", "right-left"]
 DIRECTIONS = ("left-right", "right-left")
 LICENCE = "CC BY 4.0"
@@ -49,7 +51,7 @@ def xray_patches(
     stride_px: int = 16,
     test_stride_px: int = 64,
     gap_px: int = 128,
-    tune_share: float = 0.25,
+    fold: int | None = None,
 ) -> Dataset:
     """Square patches of the slice, each wholly within one of four regions.
 
@@ -68,16 +70,16 @@ def xray_patches(
         step is below `patch_px`.
     gap_px : int
         Between the halves of a region. Patches of the two share no pixel whatever the gap.
-    tune_share : float
-        Share of the training half, the one that lies farthest from the test half, whose patches
-        are split "tune": for the choice of settings. They are in "train" too; "fit" is what of
-        "train" shares no pixel with them.
+    fold : 0 to 3, optional
+        For the choice of settings: the test half is left out; of the training half one quarter
+        of every region along x, counted from the left, is to test, and what of the rest shares
+        no pixel with it to train.
 
     Returns
     -------
     Dataset
         Samples "CTX-x4211-y0064": image uint8 "yx", `category` the region's acronym, `subject`
-        the square of 256 px that holds the centre, with its half, splits train, test, tune, fit.
+        the square of 256 px that holds the centre, with its half, splits train and test.
 
     Raises
     ------
@@ -103,44 +105,43 @@ def xray_patches(
             raise RecipeError("a whole number from 1 is needed", key, value)
     if patch_px % downsample:
         raise RecipeError("patches must divide by the downsampling", "downsample", downsample)
-    if gap_px < 0 or not 0 < tune_share < 1:
-        key = "gap_px" if gap_px < 0 else "tune_share"
-        raise RecipeError("out of range", key, gap_px if gap_px < 0 else tune_share)
+    if gap_px < 0:
+        raise RecipeError("a gap cannot be negative", "gap_px", gap_px)
+    if fold is not None and fold not in range(FOLDS):
+        raise RecipeError("no such fold", "fold", fold, f"0 to {FOLDS - 1}")
     image, regions = _open(root)
-    parts: dict[str, list[tuple[str, int, int]]] = {k: [] for k in ("train", "test", "tune", "fit")}
+    parts: dict[str, list[tuple[str, int, int]]] = {"train": [], "test": []}
     middles = {}
     for acronym in TASK:
         mask = regions == IDS[acronym]
         middles[acronym] = float(np.median(np.nonzero(mask)[1])) if mask.any() else 0.0
-        found = _places(mask, middles[acronym], patch_px, gap_px)
-        halves = found if direction == "left-right" else found[::-1]
-        train = _on_grid(halves[0], stride_px)
-        test = _on_grid(halves[1], test_stride_px)
-        for part, places in (("training", train), ("test", test)):
+        halves = _places(mask, middles[acronym], patch_px, gap_px)
+        train, test = halves if direction == "left-right" else halves[::-1]
+        train = _on_grid(train, stride_px)
+        if fold is not None:
+            train, test = _held_out(train, fold, patch_px)
+        found = {"train": train, "test": _on_grid(test, test_stride_px)}
+        for part, places in found.items():
             if not len(places):
                 raise DataError(
-                    f"region {acronym} holds no {part} patch",
+                    f"region {acronym} holds no {part}ing patch",
                     FILES[1],
-                    f"patch_px {patch_px}, gap_px {gap_px}",
+                    f"patch_px {patch_px}, gap_px {gap_px}"
+                    + ("" if fold is None else f", fold {fold}"),
                     "make patches or the gap smaller",
                 )
-        # Far from the test half: the first columns of a left half, the last of a right one.
-        sign = 1 if direction == "left-right" else -1
-        order = sign * train[:, 1]
-        limit = np.quantile(order, tune_share)
-        tuning = order <= limit
-        apart = order >= limit + patch_px
-        parts["train"] += [(acronym, *map(int, place)) for place in train]
-        parts["test"] += [(acronym, *map(int, place)) for place in test]
-        parts["tune"] += [(acronym, *map(int, place)) for place in train[tuning]]
-        parts["fit"] += [(acronym, *map(int, place)) for place in train[apart]]
+            parts[part] += [(acronym, *map(int, place)) for place in places]
     places = {_name(*place): place for members in parts.values() for place in members}
     return Dataset(
         f"xray-patches-{direction}",
         list(places),
         _Patches(image, places, patch_px, downsample),
         None,
-        {name: _cluster(place, patch_px, middles) for name, place in places.items()},
+        {
+            _name(*place): _cluster(place, patch_px, middles) + ("" if fold is None else f"-{part}")
+            for part, members in parts.items()
+            for place in members
+        },
         {part: [_name(*place) for place in members] for part, members in parts.items()},
         LICENCE,
         CITATION,
@@ -182,6 +183,19 @@ def _places(mask: np.ndarray, middle: float, patch: int, gap: int) -> tuple[np.n
 
 def _on_grid(places: np.ndarray, stride: int) -> np.ndarray:
     return places[(places % stride == 0).all(1)]
+
+
+def _held_out(places: np.ndarray, fold: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places outside a quarter along x that share no pixel with it, and those inside."""
+    if not len(places):
+        return places, places
+    x = places[:, 1]
+    ends = np.quantile(x, np.arange(1, FOLDS) / FOLDS)
+    held = np.searchsorted(ends, x, side="right") == fold
+    if not held.any():
+        return places, places[held]
+    apart = (x + patch <= x[held].min()) | (x >= x[held].max() + patch)
+    return places[apart], places[held]
 
 
 def _averaged(values: np.ndarray, side: int) -> np.ndarray:

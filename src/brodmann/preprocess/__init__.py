@@ -1,5 +1,6 @@
 """What is done to an image before anything is learned from it."""
 
+from brodmann.preprocess.holes import Holes
 from brodmann.preprocess.intensity import (
     PRIOR,
     PRIOR_SCALE,
@@ -9,4 +10,12 @@ from brodmann.preprocess.intensity import (
     measure,
 )
 
-__all__ = ["PRIOR", "PRIOR_SCALE", "Normalisation", "Statistics", "image_channels", "measure"]
+__all__ = [
+    "PRIOR",
+    "PRIOR_SCALE",
+    "Holes",
+    "Normalisation",
+    "Statistics",
+    "image_channels",
+    "measure",
+]

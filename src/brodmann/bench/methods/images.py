@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from brodmann.core import Dataset, RecipeError, Sample, nearest
 from brodmann.core.files import write_json
 from brodmann.pipeline.counting import Report
-from brodmann.problems.patches import Views, stack_of
+from brodmann.preprocess import Holes
+from brodmann.problems.patches import Stack, Views, stack_of
 from brodmann.problems.patches.images import channels_first
 from brodmann.problems.representations.encoders import NetEncoder
 from brodmann.problems.representations.flat import Flat, Texture
@@ -33,6 +35,8 @@ class ImageMethod:
         Of intensities, in their own units; measured on the training images where not given.
     strength : float, optional
         Penalty of the linear classifier; chosen on folds of the training images where not given.
+    holes : Holes, optional
+        What is filled before an image is looked at, in training and after.
     """
 
     encoder: Any
@@ -40,6 +44,7 @@ class ImageMethod:
     mean: float | None = None
     deviation: float | None = None
     strength: float | None = None
+    holes: Holes | None = None
 
     def fit(
         self,
@@ -59,6 +64,8 @@ class ImageMethod:
         from brodmann.metrics.readout import linear_classifier, linear_regressor
 
         stack = stack_of(encoder_data or train, mean=self.mean, deviation=self.deviation)
+        self.tissue = stack.mean, stack.deviation
+        stack = self._filled_stack(stack)
         self.encoder.fit(
             stack,
             seed=seed,
@@ -69,6 +76,7 @@ class ImageMethod:
         )
         if encoder_data is not None:
             stack = stack_of(train, mean=stack.mean, deviation=stack.deviation)
+            stack = self._filled_stack(stack)
         self.names = stack.names
         values = attributes_table(train)
         self.attributes = tuple(values)
@@ -86,12 +94,13 @@ class ImageMethod:
         """The category of an image, or its attributes."""
         images = channels_first(sample.image, sample.name)[None]
         if self.attributes:
-            found = self.readout.predict(self.encoder.encode(images))[0]
+            found = self.readout.predict(self.encoder.encode(self._filled(images)))[0]
             return {name: float(value) for name, value in zip(self.attributes, found)}
         return self.names[int(self.probabilities(images)[0].argmax())]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Of each category, in the order of `names`: (n, c, h, w) as recorded -> (n, k)."""
+        images = self._filled(images)
         if self.head:
             logits = self.encoder.logits(images).astype(float)
             shares = np.exp(logits - logits.max(1, keepdims=True))
@@ -101,12 +110,24 @@ class ImageMethod:
     def load(self, folder: Path) -> None:
         """Take over the encoder that `fit` left in a folder, to make `features`."""
         self.encoder.load(Path(folder))
+        self.tissue = self.encoder.stack_facts["mean"], self.encoder.stack_facts["deviation"]
 
     def features(self, dataset: Dataset) -> np.ndarray:
         """Representations of a dataset's images, (n, d) float32, for pictures of them."""
         return np.concatenate(
-            [self.encoder.encode(channels_first(s.image, s.name)[None]) for s in dataset]
+            [
+                self.encoder.encode(self._filled(channels_first(s.image, s.name)[None]))
+                for s in dataset
+            ]
         )
+
+    def _filled(self, images: np.ndarray) -> np.ndarray:
+        if self.holes is None:
+            return images
+        return np.stack([self.holes.fill(image, *self.tissue) for image in images])
+
+    def _filled_stack(self, stack: Stack) -> Stack:
+        return replace(stack, images=self._filled(stack.images))
 
 
 @dataclass
@@ -179,13 +200,26 @@ def attributes_table(dataset: Dataset) -> dict[str, np.ndarray]:
 def _net(method: str, head: bool, options: dict[str, Any]) -> ImageMethod:
     views = Views(**{key: options.pop(key) for key in VIEW_OPTIONS if key in options})
     own = {key: options.pop(key) for key in ("mean", "deviation") if key in options}
+    holes = _holes(options.pop("holes", None))
     known = [field.name for field in fields(NetEncoder) if field.name not in ("method", "views")]
     for key in options:
         if key not in known:
             raise RecipeError(
                 "this method has no such option", key, fix=nearest(key, [*known, *VIEW_OPTIONS])
             )
-    return ImageMethod(NetEncoder(method, views=views, **options), head, **own)
+    return ImageMethod(NetEncoder(method, views=views, **options), head, **own, holes=holes)
+
+
+def _holes(options: Mapping[str, Any] | None) -> Holes | None:
+    if options is None:
+        return None
+    known = [field.name for field in fields(Holes)]
+    if not isinstance(options, Mapping):
+        raise RecipeError("holes has keys of its own", "holes", options, ", ".join(known))
+    for key in options:
+        if key not in known:
+            raise RecipeError("holes has no such key", f"holes.{key}", fix=nearest(key, known))
+    return Holes(**options)
 
 
 def supervised(head: bool = True, **options: Any) -> ImageMethod:
@@ -236,6 +270,8 @@ def texture(
     sigmas: tuple[float, ...] = (1.0, 2.0, 4.0),
     coarse: int = 1,
     strength: float | None = None,
+    holes: Mapping[str, Any] | None = None,
 ) -> ImageMethod:
     """Histograms of intensity and gradients, then a linear readout."""
-    return ImageMethod(Texture(bins, tuple(sigmas), coarse), strength=strength)
+    encoder = Texture(bins, tuple(sigmas), coarse)
+    return ImageMethod(encoder, strength=strength, holes=_holes(holes))
