@@ -17,7 +17,8 @@ import pytest
 
 from brodmann.core import DataError, OutputError, RecipeError
 from brodmann.inference.blocks import BlockGrid, Marks
-from brodmann.inference.engines import IN_FLIGHT, BlockError, Engine, run_blocks
+from brodmann.inference.engines import IN_FLIGHT, Engine
+from brodmann.inference.running import BlockError, run_blocks
 
 GRID = BlockGrid((30, 4), (1, 4))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from brodmann.core import DataError, OutputError, Points, Volume
 from brodmann.core.files import write_json
-from brodmann.inference.engines import Report, quiet
+from brodmann.inference.running import Report, quiet
 from brodmann.io.crops import FOLDERS, write_crops
 from brodmann.io.points import read_points, write_points
 from brodmann.pipeline.cells.detect import FACTS, facts_of

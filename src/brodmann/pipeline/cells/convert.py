@@ -11,7 +11,8 @@ from typing import Any
 from brodmann.core import OutputError, Volume
 from brodmann.core.files import make_folder
 from brodmann.inference.blocks import Block, BlockGrid, Marks
-from brodmann.inference.engines import Engine, Report, quiet, run_blocks
+from brodmann.inference.engines import Engine
+from brodmann.inference.running import Report, quiet, run_blocks
 from brodmann.io import read_volume
 from brodmann.io.integrity import flush
 from brodmann.io.ngff import open_output

@@ -21,14 +21,8 @@ import numpy as np
 from brodmann.core import DataError, ModelError, OutputError, Points, RecipeError, Volume
 from brodmann.core.files import make_folder, write_json
 from brodmann.inference.blocks import Marks, work_key
-from brodmann.inference.engines import (
-    Engine,
-    EngineName,
-    Report,
-    engine_of,
-    quiet,
-    run_blocks,
-)
+from brodmann.inference.engines import Engine, EngineName, engine_of
+from brodmann.inference.running import Report, quiet, run_blocks
 from brodmann.inference.tissue import TissueMask
 from brodmann.io.points import read_points, write_points
 from brodmann.pipeline.cells.kept import Kept

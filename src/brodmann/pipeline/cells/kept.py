@@ -15,7 +15,7 @@ import numpy as np
 from brodmann.core import DataError, ModelError, Volume
 from brodmann.core.files import write_json
 from brodmann.inference.blocks import work_key
-from brodmann.inference.engines import Report
+from brodmann.inference.running import Report
 from brodmann.inference.tissue import TissueMask
 from brodmann.pipeline.cells.tissue import find_tissue
 from brodmann.pipeline.cells.work import load_tissue, save_tissue

@@ -12,7 +12,8 @@ from brodmann.core import OutputError, RecipeError, Volume
 from brodmann.core.files import make_folder, write_text
 from brodmann.inference.blocks import Block, BlockGrid, Marks
 from brodmann.inference.channels import CHUNK
-from brodmann.inference.engines import Engine, Report, quiet, run_blocks
+from brodmann.inference.engines import Engine
+from brodmann.inference.running import Report, quiet, run_blocks
 from brodmann.io import read_volume
 from brodmann.pipeline.model import Model
 from brodmann.pipeline.stages import content_key, file_hash

@@ -21,7 +21,8 @@ from brodmann.core import DataError, OutputError, RecipeError
 from brodmann.core.affinities import Offset
 from brodmann.core.files import make_folder
 from brodmann.inference.blocks import BlockGrid, Marks, work_key
-from brodmann.inference.engines import Engine, EngineName, Report, quiet, run_blocks
+from brodmann.inference.engines import Engine, EngineName
+from brodmann.inference.running import Report, quiet, run_blocks
 from brodmann.io.ngff import add_pyramid
 from brodmann.pipeline.neurons.volume_layout import (
     BLOCK_VOXELS,

@@ -18,7 +18,8 @@ from brodmann.datasets.phantoms.lightsheet.volume import SPACING_UM, LightSheet
 
 if TYPE_CHECKING:
     from brodmann.inference.blocks import Block
-    from brodmann.inference.engines import Engine, Report
+    from brodmann.inference.engines import Engine
+    from brodmann.inference.running import Report
 
 VERSION = 1
 """Of what is drawn: raised when the same arguments give other bytes."""
@@ -96,7 +97,7 @@ def write_lightsheet(
     True
     """
     from brodmann.inference.blocks import Marks, work_key
-    from brodmann.inference.engines import quiet
+    from brodmann.inference.running import quiet
 
     names = [markers] if isinstance(markers, str) else list(markers)
     if not names or len({*names}) < len(names):
@@ -234,8 +235,8 @@ def _write_image(
     sheet: LightSheet, folder: Path, name: str, key: str, engine: Any, report: Any
 ) -> None:
     from brodmann.inference.blocks import BlockGrid, Marks
-    from brodmann.inference.engines import run_blocks
     from brodmann.inference.rolling import sweep_partials
+    from brodmann.inference.running import run_blocks
     from brodmann.io import open_output
 
     path = folder / f"{name}.zarr"
