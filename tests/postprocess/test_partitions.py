@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from made_neurites import neurites, noisy, perfect, same_partition
 from skimage.measure import label as components_of
@@ -123,6 +123,7 @@ def naive_average(graph, num_nodes, bias):
 def test_gasp_average_is_signed_merging(seed, bias):
     """Without cannot-link constraints it is what the mean gives, strongest first."""
     graph = random_graph(seed, 9)
+    assume(len(np.unique(graph.means)) == len(graph.means))  # of two alike either may be first
     found = gasp(graph, 9, [bias])[0]
     assert same_partition(found[1:], naive_average(graph, 9, bias)[1:])
 

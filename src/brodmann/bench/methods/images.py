@@ -205,7 +205,9 @@ def _net(method: str, head: bool, options: dict[str, Any]) -> ImageMethod:
     for key in options:
         if key not in known:
             raise RecipeError(
-                "this method has no such option", key, fix=nearest(key, [*known, *VIEW_OPTIONS])
+                "this method has no such option",
+                key,
+                fix=nearest(key, [*known, *VIEW_OPTIONS, "holes"]),
             )
     return ImageMethod(NetEncoder(method, views=views, **options), head, **own, holes=holes)
 
